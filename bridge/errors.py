@@ -1,0 +1,43 @@
+"""Every error that the bridge raises on purpose.
+
+Each kind is a `BridgeError` *and* the built-in that Python users already catch, so both
+`except BridgeError` and `except FileNotFoundError` work. A message names the argument, the rule, what was
+received and the remedy. All of them can be rebuilt from their message alone, because Keras re-creates an
+exception that leaves `Layer.call` to add the layer's name to it.
+"""
+
+
+class BridgeError(Exception):
+    """Base of all errors that the bridge raises on purpose."""
+
+
+class ConfigError(BridgeError, ValueError):
+    """A config, INI file or environment variable does not say which weights to use."""
+
+
+class ResourceNotFoundError(BridgeError, FileNotFoundError):
+    """A file that a config names is not there, or could not be fetched."""
+
+
+class CheckpointError(BridgeError, ValueError):
+    """`options.json` or `weights.hdf5` is not what ELMo needs, or the two do not belong together."""
+
+
+class InputValueError(BridgeError, ValueError):
+    """An input has the right type and a wrong shape or value."""
+
+
+class InputTypeError(BridgeError, TypeError):
+    """An input has the wrong type or dtype."""
+
+
+class MissingDependencyError(BridgeError, ImportError):
+    """A package that the bridge needs is missing or unusable."""
+
+
+class ProcessError(BridgeError, RuntimeError):
+    """An object is used in a process in which it cannot work, such as a forked child."""
+
+
+class UnsupportedError(BridgeError, NotImplementedError):
+    """A request that the bridge refuses because its result would be wrong."""
