@@ -1,0 +1,1 @@
+"""Which weights, and are they sound? Needs neither PyTorch nor TensorFlow."""

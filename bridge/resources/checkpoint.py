@@ -1,0 +1,211 @@
+"""`options.json` and `weights.hdf5`, checked against each other before any PyTorch work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+
+from bridge.errors import BridgeError, CheckpointError, ResourceNotFoundError
+from bridge.resources.config import ElmoConfig
+from bridge.resources.fetch import fetch
+from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN, ElmoOptions, read_options
+
+# Numbered parts of a biLM: AllenNLP ignores those beyond what the options say, and computes something else.
+NUMBERED_PARTS = re.compile(r"(CNN/W_cnn_|CNN/b_cnn_|CNN_high_|RNN_[01]/RNN/MultiRNNCell/Cell)\d+")
+
+# What people have in place of an HDF5 file, by how it begins.
+LOOKALIKES = {
+    b"{": "JSON. Are `options_file` and `weight_file` swapped?",
+    b"<": "an HTML or XML page, such as a server's error page. Download the file again.",
+    b"version https://git-lfs": "a Git LFS pointer. Run `git lfs pull`.",
+    b"PK\x03\x04": "a ZIP archive or a PyTorch checkpoint. Give the published `weights.hdf5`.",
+    b"\x1f\x8b": "gzip-compressed. Unpack it first.",
+    b"": "neither JSON nor HDF5, or it is damaged. Download it again, and give its `weight_sha256`.",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A sound pair of `options.json` and `weights.hdf5`: use `Checkpoint.open`.
+
+    Attributes:
+        config: the `ElmoConfig` that named the files.
+        options_file, weight_file: the local files.
+        options: the validated `options.json`.
+
+    Example:
+        >>> checkpoint = Checkpoint.open("demo")
+        >>> checkpoint.num_layers
+        3
+    """
+
+    config: ElmoConfig
+    options_file: Path
+    weight_file: Path
+    options: ElmoOptions
+
+    @classmethod
+    def open(cls, config: str | os.PathLike[str] | ElmoConfig | None = None) -> Checkpoint:
+        """Finds (or fetches) both files and checks them against each other. Never unpickles anything.
+
+        Args:
+            config: what `ElmoConfig.load` accepts.
+
+        Raises:
+            ResourceNotFoundError: a file is missing or could not be fetched.
+            CheckpointError: a checksum, the options, or datasets of the weights are wrong. The message lists
+                every problem of both files.
+        """
+        config = ElmoConfig.load(config)
+        files: list[Path] = []
+        missing: list[str] = []
+        for path, origin in (
+            (config.options_file, config.options_origin),
+            (config.weight_file, config.weight_origin),
+        ):
+            try:
+                files.append(fetch(path, origin))
+            except ResourceNotFoundError as error:
+                missing.append(str(error))
+        if missing:
+            raise ResourceNotFoundError("\n".join(missing))
+        options_file, weight_file = files
+
+        problems: list[str] = []
+        options = None
+        described = f"{config.options_file} (from {config.options_origin})"
+        try:
+            _check_sha256(options_file, config.options_sha256, "options_sha256", described)
+            options = read_options(options_file, described)
+        except (CheckpointError, OSError) as error:
+            problems.append(_as_problem(error, described))
+        described = f"{config.weight_file} (from {config.weight_origin})"
+        try:
+            _check_sha256(weight_file, config.weight_sha256, "weight_sha256", described)
+            _check_weights(weight_file, options, described)
+        except (CheckpointError, OSError) as error:
+            problems.append(_as_problem(error, described))
+        if problems or options is None:
+            raise CheckpointError("\n".join(problems))
+        return cls(config, options_file, weight_file, options)
+
+    @property
+    def num_layers(self) -> int:
+        """Number of biLM layers, the token layer included."""
+        return self.options.num_layers
+
+    @property
+    def output_dim(self) -> int:
+        """Width of every layer: `2 * lstm.projection_dim`."""
+        return self.options.output_dim
+
+    @property
+    def max_characters_per_token(self) -> int:
+        """Number of character ids of a token."""
+        return MAX_CHARACTERS_PER_TOKEN
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the contents of `options.json` followed by those of `weights.hdf5`, hexadecimal."""
+        digest = hashlib.sha256()
+        for path in (self.options_file, self.weight_file):
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def expected_datasets(options: ElmoOptions) -> dict[str, tuple[int, ...]]:
+    """Shape of every dataset that `weights.hdf5` must have, by its path in the file (bilm-tf's layout)."""
+    cnn, lstm = options.char_cnn, options.lstm
+    n_filters = cnn.n_filters
+    shapes: dict[str, tuple[int, ...]] = {"char_embed": (261, cnn.embedding.dim)}
+    for i, (width, number) in enumerate(cnn.filters):
+        shapes[f"CNN/W_cnn_{i}"] = (1, width, cnn.embedding.dim, number)
+        shapes[f"CNN/b_cnn_{i}"] = (number,)
+    for k in range(cnn.n_highway):
+        for gate in ("transform", "carry"):
+            shapes[f"CNN_high_{k}/W_{gate}"] = (n_filters, n_filters)
+            shapes[f"CNN_high_{k}/b_{gate}"] = (n_filters,)
+    shapes["CNN_proj/W_proj"] = (n_filters, lstm.projection_dim)
+    shapes["CNN_proj/b_proj"] = (lstm.projection_dim,)
+    for direction in (0, 1):
+        for layer in range(lstm.n_layers):
+            cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
+            shapes[f"{cell}/W_0"] = (2 * lstm.projection_dim, 4 * lstm.dim)
+            shapes[f"{cell}/B"] = (4 * lstm.dim,)
+            shapes[f"{cell}/W_P_0"] = (lstm.dim, lstm.projection_dim)
+    return shapes
+
+
+def _check_sha256(path: Path, expected: str | None, argument: str, described: str) -> None:
+    if expected is None:
+        return
+    with open(path, "rb") as file:
+        received = hashlib.file_digest(file, "sha256").hexdigest()
+    if received != expected.lower():
+        raise CheckpointError(
+            f"`{argument}` must be the checksum of the file. Received: {described} with SHA-256 {received}, "
+            f"expected {expected.lower()}. The file is damaged or another one: fetch it again, or correct the "
+            "checksum."
+        )
+
+
+def _check_weights(path: Path, options: ElmoOptions | None, described: str) -> None:
+    """Raises one CheckpointError that lists every dataset that is missing, wrong or unexpected."""
+    try:
+        file = h5py.File(path, "r")
+    except PermissionError:
+        raise
+    except OSError as error:  # h5py's word for "not HDF5", "truncated" and more
+        with open(path, "rb") as raw:
+            head = raw.read(64).lstrip()
+        kind = next(text for magic, text in LOOKALIKES.items() if head.startswith(magic))
+        if h5py.is_hdf5(path):
+            kind = "a damaged or truncated HDF5 file. Download it again."
+        raise CheckpointError(
+            f"`weight_file` must be an HDF5 file. Received: {described}, which looks like {kind} ({error})"
+        ) from error
+    with file:
+        if options is None:
+            return
+        problems = list(_dataset_problems(file, expected_datasets(options)))
+    if problems:
+        listed = "\n".join(f"  - {problem}" for problem in problems)
+        raise CheckpointError(
+            f"`weight_file` must hold the weights that `options_file` describes. Received: {described}, in "
+            f"which:\n{listed}\nUse the options file and the weight file of the same model."
+        )
+
+
+def _dataset_problems(file: h5py.File, expected: dict[str, tuple[int, ...]]) -> Iterator[str]:
+    for name, shape in expected.items():
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            yield f"{name}: missing; must be a float dataset of shape {shape}"
+        elif dataset.shape != shape:
+            yield f"{name}: has shape {dataset.shape}, must be {shape}"
+        elif dataset.dtype.kind != "f" or not dataset.dtype.isnative or dataset.dtype.itemsize > 8:
+            yield f"{name}: has dtype {dataset.dtype}, must be float16, float32 or float64 in native byte order"
+
+    names: list[str] = []
+    file.visit(names.append)
+    for part in sorted(_numbered_parts(names) - _numbered_parts(expected)):
+        yield f"{part}: is there, and the options do not mention it"
+
+
+def _numbered_parts(names: Iterable[str]) -> set[str]:
+    return {match[0] for name in names if (match := NUMBERED_PARTS.match(name))}
+
+
+def _as_problem(error: BridgeError | OSError, described: str) -> str:
+    if isinstance(error, BridgeError):
+        return str(error)
+    return f"{described} must be readable. Received: {type(error).__name__}: {error}. Check its permissions."

@@ -1,0 +1,243 @@
+"""Which weights to use: `ElmoConfig`.
+
+Resolution order: arguments, then `config=` (an INI file or a named model), then the environment, else an error
+that lists these ways. Both files always come from one source: a mixture of two models would load and be wrong.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from bridge.errors import ConfigError, InputTypeError, ResourceNotFoundError
+
+MODELS_FILE = Path(__file__).with_name("models.ini")
+REMOTE = re.compile(r"(https?|s3|gs|hf)://")
+
+# Where the published models are fetched from; links die, so a mirror can be named in the environment.
+MODELS_URL_VARIABLE = "ELMO_MODELS_URL"
+DEFAULT_VARIABLES = {MODELS_URL_VARIABLE: "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo"}
+
+WAYS = (
+    "Give one of: `options_file=` and `weight_file=`; `config=` with an INI file or a named model; "
+    "the environment variables ELMO_OPTIONS_FILE and ELMO_WEIGHT_FILE; the environment variable ELMO_CONFIG."
+)
+
+
+@dataclass(frozen=True)
+class ElmoConfig:
+    """The two files of an ELMo model, and optionally their checksums.
+
+    Args:
+        options_file: path or URL of `options.json`. `http(s)://`, `s3://`, `gs://` and `hf://` URLs are fetched
+            and cached by `cached_path`; `archive.zip!file` names a file inside an archive.
+        weight_file: path or URL of `weights.hdf5`, likewise.
+        options_sha256, weight_sha256: hexadecimal SHA-256 that the files must have.
+        options_origin, weight_origin: where the paths were read, for error messages only.
+
+    Example:
+        >>> ElmoConfig.load("demo")                       # a named model
+        >>> ElmoConfig.load("configs/my_model.ini")       # an INI file with an [ELMO] section
+        >>> ElmoConfig.load(options_file="options.json", weight_file="weights.hdf5")
+        >>> ElmoConfig.load()                             # from the environment, else an error
+    """
+
+    options_file: str
+    weight_file: str
+    options_sha256: str | None = None
+    weight_sha256: str | None = None
+    options_origin: str = field(default="the argument `options_file`", compare=False, repr=False)
+    weight_origin: str = field(default="the argument `weight_file`", compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("options_file", "weight_file"):
+            path = getattr(self, name)
+            if not isinstance(path, str | os.PathLike):
+                raise InputTypeError(
+                    f"`{name}` must be a path or URL (a string or path object). "
+                    f"Received: {path!r} of type {type(path).__name__}."
+                )
+            if not os.fspath(path):
+                raise ConfigError(f"`{name}` must be a path or URL. Received: an empty string. {WAYS}")
+            # Frozen: this is how a field of one is normalised.
+            object.__setattr__(self, name, os.fspath(path))
+        for name in ("options_sha256", "weight_sha256"):
+            digest = getattr(self, name)
+            if digest is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+                raise ConfigError(
+                    f"`{name}` must be 64 hexadecimal digits, as `sha256sum` prints. Received: {digest!r}."
+                )
+
+    @classmethod
+    def load(
+        cls,
+        config: str | os.PathLike[str] | ElmoConfig | None = None,
+        *,
+        options_file: str | os.PathLike[str] | None = None,
+        weight_file: str | os.PathLike[str] | None = None,
+    ) -> ElmoConfig:
+        """Resolves which files to use. Opens neither: `Checkpoint.open` does.
+
+        Args:
+            config: an INI file with an `[ELMO]` section (`options_file`, `weight_file`, optionally
+                `options_sha256` and `weight_sha256`; relative paths are relative to the INI file; `~` and
+                `${VAR}` expand), the name of a model in `ElmoConfig.named_models()`, or an `ElmoConfig`.
+            options_file, weight_file: both or neither; they win over `config`. Relative paths are relative to
+                the working directory.
+
+        Raises:
+            ConfigError: nothing was given and nothing is set, or only one of the two files was.
+            ResourceNotFoundError: `config` is neither a file nor a named model.
+            InputTypeError: an argument is neither a string nor a path.
+        """
+        if options_file is not None or weight_file is not None:
+            if options_file is None or weight_file is None:
+                missing = "options_file" if options_file is None else "weight_file"
+                raise ConfigError(
+                    "`options_file` and `weight_file` must be given together: both files of a model come from "
+                    f"one source. Received: no `{missing}`."
+                )
+            return cls(options_file, weight_file)  # type: ignore[arg-type]  # made strings there
+        if isinstance(config, ElmoConfig):
+            return config
+        if config is not None:
+            return _from_config(config, "the argument `config`")
+        return _from_environment(os.environ)
+
+    @staticmethod
+    def named_models() -> list[str]:
+        """The names that `config=` accepts beside INI files."""
+        return list(_read_ini(MODELS_FILE).sections())
+
+
+def _from_environment(environment: Mapping[str, str]) -> ElmoConfig:
+    """`ELMO_OPTIONS_FILE` with `ELMO_WEIGHT_FILE`, or `ELMO_CONFIG`; an empty variable counts as not set."""
+    options_file, weight_file = environment.get("ELMO_OPTIONS_FILE"), environment.get("ELMO_WEIGHT_FILE")
+    config = environment.get("ELMO_CONFIG")
+    if config and (options_file or weight_file):
+        raise ConfigError(
+            "The environment must name one source of weights. Received: ELMO_CONFIG beside ELMO_OPTIONS_FILE or "
+            "ELMO_WEIGHT_FILE. Unset one of them."
+        )
+    if options_file and weight_file:
+        origins = [f"the environment variable {name}" for name in ("ELMO_OPTIONS_FILE", "ELMO_WEIGHT_FILE")]
+        return ElmoConfig(options_file, weight_file, None, None, *origins)
+    if options_file or weight_file:
+        missing = "ELMO_WEIGHT_FILE" if options_file else "ELMO_OPTIONS_FILE"
+        raise ConfigError(
+            "ELMO_OPTIONS_FILE and ELMO_WEIGHT_FILE must be set together: both files of a model come from one "
+            f"source. Received: no {missing}."
+        )
+    if config:
+        return _from_config(config, "the environment variable ELMO_CONFIG")
+    raise ConfigError(
+        f"No ELMo weights were named. {WAYS} Named models: {', '.join(ElmoConfig.named_models())} "
+        '("demo" comes with this package).'
+    )
+
+
+def _from_config(config: str | os.PathLike[str], origin: str) -> ElmoConfig:
+    if not isinstance(config, str | os.PathLike):
+        raise InputTypeError(
+            f"`config` must be an INI file, a named model or an ElmoConfig. Received: {config!r:.80} of type "
+            f"{type(config).__name__}."
+        )
+    models = ElmoConfig.named_models()
+    if isinstance(config, str) and config in models:
+        return _from_section(MODELS_FILE, config, f"the named model {config!r}")
+    path = Path(config).expanduser()
+    if not path.is_file():
+        close = difflib.get_close_matches(str(config), models, n=1)
+        raise ResourceNotFoundError(
+            f"`config` must be an INI file or one of the named models ({', '.join(models)}). Received: "
+            f"{os.fspath(config)!r} from {origin}, and there is no file {str(path.absolute())!r}."
+            + (f" Did you mean {close[0]!r}?" if close else "")
+        )
+    return _from_section(path.absolute(), "ELMO", str(path))
+
+
+def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
+    """One section of an INI file; `described` is how messages call it."""
+    parser = _read_ini(path)
+    matches = [section for section in parser.sections() if section.lower() == name.lower()]
+    if len(matches) != 1:
+        raise ConfigError(
+            f"An INI file must have one section [{name}]. Received: {described} with "
+            f"{', '.join(f'[{section}]' for section in parser.sections()) or 'no section'}. "
+            "configs/template.ini shows the form."
+        )
+    section = parser[matches[0]]
+    required, optional = ("options_file", "weight_file"), ("options_sha256", "weight_sha256")
+    problems = [f"`{key}` is missing" for key in required if not section.get(key)]
+    problems += [f"`{key}` is not a known key" for key in section if key not in required + optional]
+    if problems:
+        raise ConfigError(
+            f"Section [{matches[0]}] must have {' and '.join(required)}, and may have {' and '.join(optional)}. "
+            f"Received: {described}, in which {', '.join(problems)}."
+        )
+    origins = {key: f"{described}, line {_line_of(path, matches[0], key)}" for key in section}
+    files = [_relative_to(path.parent, _expand(section[key], origins[key])) for key in required]
+    digests = [section.get(key) or None for key in optional]
+    return ElmoConfig(*files, *digests, *(origins[key] for key in required))
+
+
+@cache
+def _read_packaged_models(path: Path) -> configparser.ConfigParser:
+    return _parse_ini(path)
+
+
+def _read_ini(path: Path) -> configparser.ConfigParser:
+    return _read_packaged_models(path) if path == MODELS_FILE else _parse_ini(path)
+
+
+def _parse_ini(path: Path) -> configparser.ConfigParser:
+    # No interpolation: `%` is an ordinary character of paths and URLs.
+    parser = configparser.ConfigParser(interpolation=None, default_section="")
+    try:
+        # utf-8-sig: Windows editors begin a file with a byte order mark.
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "`config` must be an INI file with an [ELMO] section (configs/template.ini shows the form). "
+            f"Received: {path}, which can't be read as one: {' '.join(str(error).split())} "
+            "The files of a model themselves are given as `options_file=` and `weight_file=`."
+        ) from error
+    return parser
+
+
+def _line_of(path: Path, section: str, key: str) -> int:
+    """Line number of a key, which configparser does not keep."""
+    current = ""
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if header := re.match(r"\[(?P<name>.+)\]", line.strip()):
+            current = header["name"]
+        elif current == section and re.match(rf"\s*{re.escape(key)}\s*[=:]", line, re.IGNORECASE):
+            return number
+    raise AssertionError(f"configparser found {key} in [{section}], and a scan of {path} did not")
+
+
+def _expand(value: str, origin: str) -> str:
+    """Replaces every `${VAR}` by the environment's value."""
+
+    def replacement(match: re.Match[str]) -> str:
+        name = match[1]
+        found = os.environ.get(name) or DEFAULT_VARIABLES.get(name)
+        if not found:
+            raise ConfigError(
+                f"Every ${{VAR}} in an INI file must be set in the environment. Received: {value!r} from {origin}, "
+                f"and {name} is not set. Set it, or write the path itself."
+            )
+        return found.rstrip("/") if name == MODELS_URL_VARIABLE else found
+
+    return re.sub(r"\$\{(\w+)\}", replacement, value)
+
+
+def _relative_to(folder: Path, path: str) -> str:
+    """A path of an INI file in that folder, `~` expanded; URLs stay as they are."""
+    return path if REMOTE.match(path) else str(folder / Path(path).expanduser())

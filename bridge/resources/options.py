@@ -1,0 +1,131 @@
+"""`options.json` as a typed, validated schema.
+
+The format is that of the published models (bilm-tf writes it, AllenNLP reads it); keys that only training
+uses are allowed and ignored.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from bridge.errors import CheckpointError
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+# AllenNLP hard-codes tokens of 50 characters: ids in the input and in its sentence boundaries.
+MAX_CHARACTERS_PER_TOKEN = 50
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Clip = Annotated[float, Field(ge=0)] | None
+
+
+def _true(value: bool) -> bool:
+    if not value:
+        raise ValueError("must be true: AllenNLP runs only biLMs with residual connections")
+    return value
+
+
+def _fits_in_a_token(width: int) -> int:
+    if width > MAX_CHARACTERS_PER_TOKEN:
+        raise ValueError(f"a filter can be at most {MAX_CHARACTERS_PER_TOKEN} characters wide")
+    return width
+
+
+class _Section(BaseModel):
+    # Strict: a JSON string "512" or a float 2.0 where an int belongs is a broken file, not a spelling.
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+
+class LstmOptions(_Section):
+    """The biLSTM: `dim` is the cell size, `projection_dim` the width of each direction's output."""
+
+    dim: PositiveInt
+    projection_dim: PositiveInt
+    n_layers: PositiveInt
+    cell_clip: Clip
+    proj_clip: Clip
+    use_skip_connections: Annotated[bool, AfterValidator(_true)]
+
+
+class EmbeddingOptions(_Section):
+    """The character embedding."""
+
+    dim: PositiveInt
+
+
+class CharCnnOptions(_Section):
+    """The character CNN: `filters` lists (width, number of filters)."""
+
+    activation: Literal["relu", "tanh"]
+    embedding: EmbeddingOptions
+    filters: Annotated[
+        list[tuple[Annotated[PositiveInt, AfterValidator(_fits_in_a_token)], PositiveInt]],
+        Field(min_length=1),
+    ]
+    n_highway: Annotated[int, Field(ge=0)]
+    max_characters_per_token: Literal[50]
+    # 262 counts the id 0 of "no token", 261 (a training file) does not: both have 261 rows of `char_embed`.
+    n_characters: Literal[261, 262]
+
+    @property
+    def n_filters(self) -> int:
+        """Width of a token's vector before the projection."""
+        return sum(number for _, number in self.filters)
+
+
+class ElmoOptions(_Section):
+    """What `options.json` says of a biLM."""
+
+    lstm: LstmOptions
+    char_cnn: CharCnnOptions
+
+    @property
+    def num_layers(self) -> int:
+        """Number of biLM layers that a mix weighs: the token layer and every LSTM layer."""
+        return self.lstm.n_layers + 1
+
+    @property
+    def output_dim(self) -> int:
+        """Width of each layer: both directions side by side."""
+        return 2 * self.lstm.projection_dim
+
+
+def read_options(path: Path, described: str) -> ElmoOptions:
+    """Reads and validates an options file.
+
+    Args:
+        path: a local file.
+        described: how error messages call the file: its path and where that path came from.
+
+    Raises:
+        CheckpointError: it is not JSON (with line and column), or keys are missing or wrong (all of them are
+            listed).
+    """
+    content = path.read_bytes()
+    if content.startswith(HDF5_SIGNATURE):
+        raise CheckpointError(
+            f"`options_file` must be a JSON text file. Received: {described}, which is an HDF5 file. "
+            "Are `options_file` and `weight_file` swapped?"
+        )
+    try:
+        return ElmoOptions.model_validate_json(content)
+    except ValidationError as error:
+        problems = "\n".join(f"  - {_problem(detail)}" for detail in error.errors())
+        raise CheckpointError(
+            f"`options_file` must hold the options of an ELMo biLM. Received: {described}, in which:\n{problems}\n"
+            "Use the options file that came with the weights."
+        ) from error
+
+
+def _problem(detail: ErrorDetails) -> str:
+    """One pydantic error, such as `lstm.dim: Input should be a valid integer (received '12')`."""
+    if detail["type"] == "json_invalid":
+        return detail["msg"]
+    where = ".".join(str(part) for part in detail["loc"]) or "the whole file"
+    if detail["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: {detail['msg']} (received {detail['input']!r:.80})"
