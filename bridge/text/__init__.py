@@ -1,0 +1,1 @@
+"""Strings to character ids, in NumPy."""

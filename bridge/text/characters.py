@@ -1,0 +1,124 @@
+"""Strings to character ids: ELMo's character table, and `batch_to_ids` in NumPy.
+
+A token is its first 48 UTF-8 bytes, as ids `byte + 1`, between a begin-of-word and an end-of-word character and
+padded inside the token; the id 0 means "no token". The table is that of the published models (bilm-tf's
+`UnicodeCharsVocabulary`, AllenNLP's `ELMoCharacterMapper`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bridge.errors import InputTypeError, InputValueError
+from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN
+
+MAX_BYTES_PER_TOKEN = MAX_CHARACTERS_PER_TOKEN - 2
+
+BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = 257, 258, 259, 260, 261
+MAX_CHARACTER_ID = PADDING
+BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN = "<S>", "</S>"
+
+
+def one_character_tokens(tokens_to_add: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Tokens that stand for a single character id, by token: the sentence boundaries and `tokens_to_add`.
+
+    Args:
+        tokens_to_add: token -> character 0 to 260 (before the shift by one that masking needs), as AllenNLP's
+            `ELMoTokenCharactersIndexer` takes it.
+
+    Raises:
+        InputTypeError, InputValueError: `tokens_to_add` is not such a mapping.
+    """
+    ids = {BEGIN_SENTENCE_TOKEN: BEGIN_SENTENCE, END_SENTENCE_TOKEN: END_SENTENCE}
+    if tokens_to_add is None:
+        return ids
+    if not isinstance(tokens_to_add, Mapping):
+        raise InputTypeError(
+            "`tokens_to_add` must map tokens to characters, such as {'<unk>': 1}. "
+            f"Received: {tokens_to_add!r:.80} of type {type(tokens_to_add).__name__}."
+        )
+    for token, character in tokens_to_add.items():
+        if not isinstance(token, str) or isinstance(character, bool) or not isinstance(character, int | np.integer):
+            raise InputTypeError(f"`tokens_to_add` must map strings to integers. Received: {token!r}: {character!r}.")
+        if not 0 <= character < MAX_CHARACTER_ID:
+            raise InputValueError(
+                f"`tokens_to_add` must use characters from 0 to {MAX_CHARACTER_ID - 1}; 1 to 32 are free. "
+                f"Received: {token!r}: {character}."
+            )
+        ids[token] = int(character) + 1
+    return ids
+
+
+def batch_to_ids(
+    sentences: Sequence[Sequence[str]],
+    max_sequence_length: int | None = None,
+    tokens_to_add: Mapping[str, int] | None = None,
+) -> np.ndarray:
+    """Turns tokenised sentences into ELMo's character ids. Equal to AllenNLP's `batch_to_ids`.
+
+    Args:
+        sentences: a list of sentences, each a list of tokens. An empty string is a token here, as in AllenNLP.
+        max_sequence_length: number of timesteps to pad and truncate to; the longest sentence's by default.
+        tokens_to_add: special tokens and their characters, see `one_character_tokens`.
+
+    Returns:
+        int32 `(batch, timesteps, 50)`; a row of zeros is "no token". `[]` gives `(0, 0, 50)`, `[[]]` gives
+        `(1, 0, 50)`.
+
+    Raises:
+        InputTypeError: a sentence is a string (split it first), or a token is not a string.
+        InputValueError: `max_sequence_length` is negative, or a character of `tokens_to_add` is out of range.
+
+    Example:
+        >>> batch_to_ids([["The", "cat", "sat"], ["Hello"]]).shape
+        (2, 3, 50)
+    """
+    if isinstance(sentences, str | bytes) or any(isinstance(sentence, str | bytes) for sentence in sentences):
+        raise InputTypeError(
+            "`sentences` must be a list of sentences, each a list of tokens. "
+            f"Received: {sentences!r:.80}. Split every sentence into tokens first, for example with `.split()`."
+        )
+    if max_sequence_length is not None and (
+        isinstance(max_sequence_length, bool) or not isinstance(max_sequence_length, int | np.integer)
+    ):
+        raise InputTypeError(f"`max_sequence_length` must be an integer or None. Received: {max_sequence_length!r}.")
+    if max_sequence_length is not None and max_sequence_length < 0:
+        raise InputValueError(f"`max_sequence_length` must be at least 0. Received: {max_sequence_length}.")
+    special_ids = one_character_tokens(tokens_to_add)
+
+    sentences = [list(sentence)[:max_sequence_length] for sentence in sentences]
+    lengths = np.array([len(sentence) for sentence in sentences], dtype=np.intp)
+    timesteps = int(lengths.max(initial=0)) if max_sequence_length is None else max_sequence_length
+    ids = np.zeros((len(sentences), timesteps, MAX_CHARACTERS_PER_TOKEN), dtype=np.int32)
+    # Row by row, the boolean mask takes the tokens in the order of the flat list.
+    ids[np.arange(timesteps) < lengths[:, None]] = _token_ids(
+        [token for sentence in sentences for token in sentence], special_ids
+    )
+    return ids
+
+
+def _token_ids(tokens: list[str], special_ids: Mapping[str, int]) -> np.ndarray:
+    """int32 `(len(tokens), 50)`."""
+    try:
+        # "ignore" drops what UTF-8 cannot encode (lone surrogates), as AllenNLP does.
+        encoded = [token.encode("utf-8", "ignore")[:MAX_BYTES_PER_TOKEN] for token in tokens]
+    except AttributeError:
+        wrong = next(token for token in tokens if not isinstance(token, str))
+        raise InputTypeError(
+            f"`sentences` must hold string tokens. Received: the token {wrong!r:.80} of type "
+            f"{type(wrong).__name__}. ELMo reads characters: give the words themselves, not word ids."
+        ) from None
+    lengths = np.array([len(word) for word in encoded], dtype=np.intp)
+    padded = np.array(encoded, dtype=f"S{MAX_BYTES_PER_TOKEN}").view(np.uint8).reshape(-1, MAX_BYTES_PER_TOKEN)
+
+    ids = np.full((len(tokens), MAX_CHARACTERS_PER_TOKEN), PADDING, dtype=np.int32)
+    ids[:, 0] = BEGIN_WORD
+    np.add(padded, 1, out=ids[:, 1:-1], where=np.arange(MAX_BYTES_PER_TOKEN) < lengths[:, None], dtype=np.int32)
+    ids[np.arange(len(tokens)), lengths + 1] = END_WORD
+    for i, token in enumerate(tokens):
+        if token in special_ids:
+            ids[i] = PADDING
+            ids[i, :3] = BEGIN_WORD, special_ids[token], END_WORD
+    return ids
