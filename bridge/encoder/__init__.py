@@ -1,0 +1,1 @@
+"""The PyTorch side: character ids to biLM layers. Never imports TensorFlow."""
