@@ -1,0 +1,1 @@
+"""The Keras side: ELMo and its mix as layers. Never imports AllenNLP."""

@@ -1,0 +1,78 @@
+"""The crossing between TensorFlow and PyTorch: an `ElmoEncoder` on TensorFlow tensors."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+import torch
+
+from bridge.encoder.encoder import ElmoEncoder
+from bridge.errors import MissingDependencyError, ProcessError
+
+if keras.backend.backend() != "tensorflow":
+    raise MissingDependencyError(
+        "The layers need Keras 3 on its TensorFlow backend. Received: the "
+        f"{keras.backend.backend()!r} backend. Set KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+
+# TensorFlow aborts the process on memory that is aligned to less.
+ALIGNMENT = 64
+
+
+class EncoderAdapter:
+    """Calls an encoder from eager code and from graphs.
+
+    In a graph the call is a `tf.py_function`; in eager mode it is direct, because eager `tf.py_function` leaks
+    memory at every call. Graphs hold the encoder weakly, so that it goes when its layer goes.
+
+    Call arguments:
+        char_ids: integer tensor `(batch, timesteps, 50)`.
+        mask: optional bool tensor `(batch, timesteps)`.
+
+    Returns:
+        float32 `(batch, timesteps, num_layers, output_dim)`, `timesteps` grown by 2 with sentence boundaries.
+
+    Raises:
+        InputTypeError, InputValueError: in eager mode; in a graph TensorFlow raises
+            `tf.errors.InvalidArgumentError` with their text.
+    """
+
+    def __init__(self, encoder: ElmoEncoder) -> None:
+        self.encoder = encoder
+        # One function for the life of the adapter: TensorFlow keeps every function it is given.
+        self._callback = _weak_callback(encoder)
+
+    def __call__(self, char_ids: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+        arguments = [char_ids] if mask is None else [char_ids, mask]
+        if tf.executing_eagerly():
+            return self._callback(*arguments)
+        layers = tf.py_function(self._callback, arguments, tf.float32, name="elmo")
+        batch, timesteps = (char_ids.shape[0], char_ids.shape[1]) if char_ids.shape.rank else (None, None)
+        if timesteps is not None and self.encoder.keep_sentence_boundaries:
+            timesteps += 2
+        layers.set_shape((batch, timesteps, self.encoder.num_layers, self.encoder.output_dim))
+        return layers
+
+
+def _weak_callback(encoder: ElmoEncoder) -> Callable[..., tf.Tensor]:
+    reference = weakref.ref(encoder)
+
+    @tf.autograph.experimental.do_not_convert
+    def run_elmo(char_ids: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+        alive = reference()
+        if alive is None:
+            raise ProcessError("The ElmoEmbedding layer of this function was deleted. Keep the layer or its model.")
+        output = alive(char_ids.numpy(), None if mask is None else mask.numpy())
+        return to_tensorflow(output.activations)
+
+    return run_elmo
+
+
+def to_tensorflow(tensor: torch.Tensor) -> tf.Tensor:
+    """A CPU tensor as a TensorFlow tensor, without a copy where possible. Nobody may write to it afterwards."""
+    if tensor.numel() and tensor.is_contiguous() and tensor.data_ptr() % ALIGNMENT == 0:
+        return tf.experimental.dlpack.from_dlpack(tensor.__dlpack__())
+    return tf.constant(tensor.numpy())

@@ -1,0 +1,114 @@
+"""The learned mixture of biLM layers: `ScalarMix`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from bridge.errors import InputValueError
+
+
+@keras.saving.register_keras_serializable(package="elmo_keras_bridge")
+class ScalarMix(keras.layers.Layer):
+    """`gamma * sum(s_k * layer_k)` with `s = softmax(scalar_parameters)`: AllenNLP's ScalarMix as a Keras layer.
+
+    Equal to AllenNLP's in value and gradient. It mixes the layers of an `ElmoEncoder`, of
+    `ElmoEmbedding(output_mode="all")` or of stored features.
+
+    Args:
+        do_layer_norm: normalise every layer before it is weighed, by one mean and variance over all unmasked
+            elements of the batch.
+        initial_scalar_parameters: one number a layer, before the softmax; zeros by default, which is the average.
+        trainable: whether `scalar_parameters` and `gamma` train.
+        **kwargs: `name`, `dtype` and so on, as for every Keras layer.
+
+    Call arguments:
+        inputs: `(batch, timesteps, num_layers, output_dim)`.
+        mask: optional, bool `(batch, timesteps)`. Only `do_layer_norm` uses it.
+
+    Returns:
+        `(batch, timesteps, output_dim)`.
+
+    Masking:
+        An incoming mask goes on to the next layer.
+
+    Raises:
+        InputValueError: the input is not of rank 4, its number of layers is unknown, or
+            `initial_scalar_parameters` has another length.
+
+    Example:
+        >>> ScalarMix()(tf.random.normal((2, 7, 3, 1024))).shape
+        TensorShape([2, 7, 1024])
+
+    Reference:
+        Peters et al. 2018, equation 1; AllenNLP 2.10.1, `allennlp.modules.scalar_mix`.
+    """
+
+    def __init__(
+        self,
+        do_layer_norm: bool = False,
+        initial_scalar_parameters: Sequence[float] | None = None,
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(trainable=trainable, **kwargs)
+        self.supports_masking = True
+        self.do_layer_norm = do_layer_norm
+        self.initial_scalar_parameters = (
+            None if initial_scalar_parameters is None else [float(value) for value in initial_scalar_parameters]
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-2] is None:
+            raise InputValueError(
+                "`inputs` must have shape (batch, timesteps, num_layers, output_dim) with a known num_layers. "
+                f"Received: shape {tuple(input_shape)}."
+            )
+        num_layers = input_shape[-2]
+        initial = self.initial_scalar_parameters or [0.0] * num_layers
+        if len(initial) != num_layers:
+            raise InputValueError(
+                f"`initial_scalar_parameters` must have one number for each of the {num_layers} layers. "
+                f"Received: {initial}."
+            )
+        # No autocast: a softmax of bfloat16 parameters would be coarser than the mix itself.
+        self.scalar_parameters = self.add_weight(
+            name="scalar_parameters",
+            shape=(num_layers,),
+            initializer=lambda shape, dtype: ops.convert_to_tensor(initial, dtype=dtype),
+            autocast=False,
+        )
+        self.gamma = self.add_weight(name="gamma", shape=(), initializer="ones", autocast=False)
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        weights = ops.cast(self.gamma * ops.softmax(self.scalar_parameters), inputs.dtype)
+        layers = ops.unstack(inputs, inputs.shape[-2], axis=-2)
+        if self.do_layer_norm:
+            layers = [_normalise(layer, mask) for layer in layers]
+        mixture = weights[0] * layers[0]
+        for index, layer in enumerate(layers[1:], start=1):
+            mixture += weights[index] * layer
+        return mixture
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-2], input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "do_layer_norm": self.do_layer_norm,
+            "initial_scalar_parameters": self.initial_scalar_parameters,
+        }
+
+
+def _normalise(layer: Any, mask: Any) -> Any:
+    """Zero mean and unit variance over the unmasked elements of the whole batch, as AllenNLP has it."""
+    known = ops.ones_like(layer) if mask is None else ops.cast(mask, layer.dtype)[..., None] * ops.ones_like(layer)
+    count = ops.sum(known)
+    mean = ops.divide_no_nan(ops.sum(layer * known), count)
+    variance = ops.divide_no_nan(ops.sum(ops.square((layer - mean) * known)), count)
+    tiny = 1e-13 if keras.backend.standardize_dtype(layer.dtype) in ("float32", "float64") else 1e-4
+    return (layer - mean) / ops.sqrt(variance + tiny)

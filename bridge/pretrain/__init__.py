@@ -1,0 +1,1 @@
+"""Making the weights of a biLM."""
