@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from bridge.errors import BridgeError, CheckpointError, ResourceNotFoundError
-from bridge.resources.config import ElmoConfig
+from bridge.resources.config import REMOTE, ElmoConfig
 from bridge.resources.fetch import fetch
 from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN, ElmoOptions, read_options
 
@@ -27,7 +28,8 @@ LOOKALIKES = {
     b"version https://git-lfs": "a Git LFS pointer. Run `git lfs pull`.",
     b"PK\x03\x04": "a ZIP archive or a PyTorch checkpoint. Give the published `weights.hdf5`.",
     b"\x1f\x8b": "gzip-compressed. Unpack it first.",
-    b"": "neither JSON nor HDF5, or it is damaged. Download it again, and give its `weight_sha256`.",
+    b"\x89HDF\r\n\x1a\n": "a damaged or truncated HDF5 file. Download it again.",
+    b"": "neither JSON nor HDF5, is empty or damaged. Download it again, and give its `weight_sha256`.",
 }
 
 
@@ -80,13 +82,13 @@ class Checkpoint:
 
         problems: list[str] = []
         options = None
-        described = f"{config.options_file} (from {config.options_origin})"
+        described = _described(config.options_file, config.options_origin, options_file)
         try:
             _check_sha256(options_file, config.options_sha256, "options_sha256", described)
             options = read_options(options_file, described)
         except (CheckpointError, OSError) as error:
             problems.append(_as_problem(error, described))
-        described = f"{config.weight_file} (from {config.weight_origin})"
+        described = _described(config.weight_file, config.weight_origin, weight_file)
         try:
             _check_sha256(weight_file, config.weight_sha256, "weight_sha256", described)
             _check_weights(weight_file, options, described)
@@ -145,6 +147,17 @@ def expected_datasets(options: ElmoOptions) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def is_loadable(dtype: np.dtype) -> bool:
+    """Whether PyTorch can take over an array of this dtype as float32."""
+    return dtype.kind == "f" and dtype.isnative and dtype.itemsize <= 8
+
+
+def _described(path: str, origin: str, local: Path) -> str:
+    """How messages call a file. The cache would give a damaged download again and again: say where it is."""
+    cached = f"; to fetch it again, delete {str(local)!r}" if REMOTE.match(path) else ""
+    return f"{path} (from {origin}{cached})"
+
+
 def _check_sha256(path: Path, expected: str | None, argument: str, described: str) -> None:
     if expected is None:
         return
@@ -161,22 +174,17 @@ def _check_sha256(path: Path, expected: str | None, argument: str, described: st
 def _check_weights(path: Path, options: ElmoOptions | None, described: str) -> None:
     """Raises one CheckpointError that lists every dataset that is missing, wrong or unexpected."""
     try:
-        file = h5py.File(path, "r")
-    except PermissionError:
+        with h5py.File(path, "r") as file:
+            problems = list(_dataset_problems(file, expected_datasets(options))) if options else []
+    except (PermissionError, BlockingIOError):  # the latter: another program writes it
         raise
-    except OSError as error:  # h5py's word for "not HDF5", "truncated" and more
+    except Exception as error:  # for damage h5py raises OSError, RuntimeError, TypeError, UnicodeDecodeError ...
         with open(path, "rb") as raw:
             head = raw.read(64).lstrip()
         kind = next(text for magic, text in LOOKALIKES.items() if head.startswith(magic))
-        if h5py.is_hdf5(path):
-            kind = "a damaged or truncated HDF5 file. Download it again."
         raise CheckpointError(
             f"`weight_file` must be an HDF5 file. Received: {described}, which looks like {kind} ({error})"
         ) from error
-    with file:
-        if options is None:
-            return
-        problems = list(_dataset_problems(file, expected_datasets(options)))
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise CheckpointError(
@@ -189,10 +197,11 @@ def _dataset_problems(file: h5py.File, expected: dict[str, tuple[int, ...]]) -> 
     for name, shape in expected.items():
         dataset = file.get(name)
         if not isinstance(dataset, h5py.Dataset):
-            yield f"{name}: missing; must be a float dataset of shape {shape}"
+            received = "missing" if dataset is None else "is a group"
+            yield f"{name}: {received}, must be a float dataset of shape {shape}"
         elif dataset.shape != shape:
             yield f"{name}: has shape {dataset.shape}, must be {shape}"
-        elif dataset.dtype.kind != "f" or not dataset.dtype.isnative or dataset.dtype.itemsize > 8:
+        elif not is_loadable(dataset.dtype):
             yield f"{name}: has dtype {dataset.dtype}, must be float16, float32 or float64 in native byte order"
 
     names: list[str] = []
@@ -208,4 +217,7 @@ def _numbered_parts(names: Iterable[str]) -> set[str]:
 def _as_problem(error: BridgeError | OSError, described: str) -> str:
     if isinstance(error, BridgeError):
         return str(error)
-    return f"{described} must be readable. Received: {type(error).__name__}: {error}. Check its permissions."
+    return (
+        f"{described} must be readable. Received: {type(error).__name__}: {error}. Check its permissions, and that "
+        "no other program is writing it."
+    )

@@ -10,6 +10,7 @@ import configparser
 import difflib
 import os
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,7 +19,8 @@ from pathlib import Path
 from bridge.errors import ConfigError, InputTypeError, ResourceNotFoundError
 
 MODELS_FILE = Path(__file__).with_name("models.ini")
-REMOTE = re.compile(r"(https?|s3|gs|hf)://")
+# Any scheme: `cached_path` knows which ones it can fetch. Two letters at least: `C://` is a path of Windows.
+REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 # Where the published models are fetched from; links die, so a mirror can be named in the environment.
 MODELS_URL_VARIABLE = "ELMO_MODELS_URL"
@@ -28,6 +30,7 @@ WAYS = (
     "Give one of: `options_file=` and `weight_file=`; `config=` with an INI file or a named model; "
     "the environment variables ELMO_OPTIONS_FILE and ELMO_WEIGHT_FILE; the environment variable ELMO_CONFIG."
 )
+FORM = "Write a line [ELMO], and below it the lines `options_file = PATH` and `weight_file = PATH`, as UTF-8 text."
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,10 @@ class ElmoConfig:
     def __post_init__(self) -> None:
         for name in ("options_file", "weight_file"):
             path = getattr(self, name)
-            if not isinstance(path, str | os.PathLike):
+            if not _is_path(path):
                 raise InputTypeError(
                     f"`{name}` must be a path or URL (a string or path object). "
-                    f"Received: {path!r} of type {type(path).__name__}."
+                    f"Received: {path!r:.80} of type {type(path).__name__}."
                 )
             if not os.fspath(path):
                 raise ConfigError(f"`{name}` must be a path or URL. Received: an empty string. {WAYS}")
@@ -69,9 +72,13 @@ class ElmoConfig:
             object.__setattr__(self, name, os.fspath(path))
         for name in ("options_sha256", "weight_sha256"):
             digest = getattr(self, name)
+            if not isinstance(digest, str | None):
+                raise InputTypeError(
+                    f"`{name}` must be a string. Received: {digest!r:.80} of type {type(digest).__name__}."
+                )
             if digest is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
                 raise ConfigError(
-                    f"`{name}` must be 64 hexadecimal digits, as `sha256sum` prints. Received: {digest!r}."
+                    f"`{name}` must be 64 hexadecimal digits, as `sha256sum` prints. Received: {digest!r:.80}."
                 )
 
     @classmethod
@@ -142,8 +149,12 @@ def _from_environment(environment: Mapping[str, str]) -> ElmoConfig:
     )
 
 
+def _is_path(value: object) -> bool:
+    return isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)  # not of bytes
+
+
 def _from_config(config: str | os.PathLike[str], origin: str) -> ElmoConfig:
-    if not isinstance(config, str | os.PathLike):
+    if not _is_path(config):
         raise InputTypeError(
             f"`config` must be an INI file, a named model or an ElmoConfig. Received: {config!r:.80} of type "
             f"{type(config).__name__}."
@@ -151,15 +162,17 @@ def _from_config(config: str | os.PathLike[str], origin: str) -> ElmoConfig:
     models = ElmoConfig.named_models()
     if isinstance(config, str) and config in models:
         return _from_section(MODELS_FILE, config, f"the named model {config!r}")
-    path = Path(config).expanduser()
-    if not path.is_file():
+    # `os.path` rather than `Path`: for it no path is too long or has an unknown `~user`.
+    path = Path(os.path.expanduser(config)).absolute()
+    if not os.path.isfile(path):
+        kind = "is a folder" if os.path.isdir(path) else "is not there"
         close = difflib.get_close_matches(str(config), models, n=1)
         raise ResourceNotFoundError(
             f"`config` must be an INI file or one of the named models ({', '.join(models)}). Received: "
-            f"{os.fspath(config)!r} from {origin}, and there is no file {str(path.absolute())!r}."
+            f"{os.fspath(config)!r} from {origin}, and {str(path)!r} {kind}."
             + (f" Did you mean {close[0]!r}?" if close else "")
         )
-    return _from_section(path.absolute(), "ELMO", str(path))
+    return _from_section(path, "ELMO", os.path.expanduser(config))
 
 
 def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
@@ -169,13 +182,14 @@ def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
     if len(matches) != 1:
         raise ConfigError(
             f"An INI file must have one section [{name}]. Received: {described} with "
-            f"{', '.join(f'[{section}]' for section in parser.sections()) or 'no section'}. "
-            "configs/template.ini shows the form."
+            f"{', '.join(f'[{section}]' for section in parser.sections()) or 'no section'}. {FORM}"
         )
     section = parser[matches[0]]
     required, optional = ("options_file", "weight_file"), ("options_sha256", "weight_sha256")
-    problems = [f"`{key}` is missing" for key in required if not section.get(key)]
+    problems = [f"`{key}` is missing or empty" for key in required if not section.get(key)]
     problems += [f"`{key}` is not a known key" for key in section if key not in required + optional]
+    # In this format an indented line belongs to the value above it; no path means that.
+    problems += [f"`{key}` takes in the line below it: do not indent that" for key in section if "\n" in section[key]]
     if problems:
         raise ConfigError(
             f"Section [{matches[0]}] must have {' and '.join(required)}, and may have {' and '.join(optional)}. "
@@ -184,7 +198,10 @@ def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
     origins = {key: f"{described}, line {_line_of(path, matches[0], key)}" for key in section}
     files = [_relative_to(path.parent, _expand(section[key], origins[key])) for key in required]
     digests = [section.get(key) or None for key in optional]
-    return ElmoConfig(*files, *digests, *(origins[key] for key in required))
+    try:
+        return ElmoConfig(*files, *digests, *(origins[key] for key in required))
+    except ConfigError as error:  # a checksum, and it does not know where it was read
+        raise ConfigError(f"{error} It was read from section [{matches[0]}] of {described}.") from None
 
 
 @cache
@@ -202,10 +219,10 @@ def _parse_ini(path: Path) -> configparser.ConfigParser:
     try:
         # utf-8-sig: Windows editors begin a file with a byte order mark.
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
-    except (configparser.Error, UnicodeDecodeError) as error:
+    except (configparser.Error, UnicodeDecodeError, OSError) as error:
         raise ConfigError(
-            "`config` must be an INI file with an [ELMO] section (configs/template.ini shows the form). "
-            f"Received: {path}, which can't be read as one: {' '.join(str(error).split())} "
+            f"`config` must be an INI file with an [ELMO] section. Received: {path}, which can't be read as one: "
+            f"{textwrap.shorten(str(error), 300)}. {FORM} "
             "The files of a model themselves are given as `options_file=` and `weight_file=`."
         ) from error
     return parser
@@ -214,7 +231,8 @@ def _parse_ini(path: Path) -> configparser.ConfigParser:
 def _line_of(path: Path, section: str, key: str) -> int:
     """Line number of a key, which configparser does not keep."""
     current = ""
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    # Not `splitlines()`: to configparser a form feed or U+2028 ends no line.
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if header := re.match(r"\[(?P<name>.+)\]", line.strip()):
             current = header["name"]
         elif current == section and re.match(rf"\s*{re.escape(key)}\s*[=:]", line, re.IGNORECASE):
@@ -240,4 +258,4 @@ def _expand(value: str, origin: str) -> str:
 
 def _relative_to(folder: Path, path: str) -> str:
     """A path of an INI file in that folder, `~` expanded; URLs stay as they are."""
-    return path if REMOTE.match(path) else str(folder / Path(path).expanduser())
+    return path if REMOTE.match(path) else str(folder / os.path.expanduser(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bridge.errors import ResourceNotFoundError
@@ -22,19 +23,20 @@ def fetch(path: str, origin: str) -> Path:
         ResourceNotFoundError: there is no such file, it is a folder, or it could not be fetched.
     """
     remote = bool(REMOTE.match(path))
-    local = Path(path).expanduser()
-    if not remote and ("!" not in path or local.exists()):
+    local = os.path.expanduser(path)
+    if not remote and ("!" not in path or os.path.exists(local)):
         return _local(local, origin)
 
     # Imported at use: its cloud clients take half a second.
     from cached_path import cached_path  # noqa: PLC0415
 
     try:
-        return cached_path(path, extract_archive="!" in path)
+        fetched = cached_path(path, extract_archive="!" in path)
     except Exception as error:  # each of its cloud clients has an error hierarchy of its own
         remedy = (
-            "Check the address and the network. Files that you already have can be named with `options_file=` and "
-            f"`weight_file=`, or in an INI file; {MODELS_URL_VARIABLE} can name a mirror of the published models."
+            "Check the address (http, https, s3, gs or hf) and the network. Files that you already have can be named "
+            f"with `options_file=` and `weight_file=`, or in an INI file; {MODELS_URL_VARIABLE} can name a mirror of "
+            "the published models."
             if remote
             else "Check the archive's path and the member's name."
         )
@@ -42,16 +44,23 @@ def fetch(path: str, origin: str) -> Path:
             f"{origin} must name a file that can be fetched. Received: {path!r}, which failed with "
             f"{type(error).__name__}: {error}. {remedy}"
         ) from error
-
-
-def _local(path: Path, origin: str) -> Path:
-    if path.is_dir():
-        raise ResourceNotFoundError(f"{origin} must name a file. Received: {str(path)!r}, which is a folder.")
-    if not path.exists():
-        absolute = path.absolute()
-        parent = next(folder for folder in absolute.parents if folder.is_dir())
+    if not fetched.is_file():  # a folder of an archive, a whole `hf://` repository
         raise ResourceNotFoundError(
-            f"{origin} must name a file that exists. Received: {str(path)!r}. Looked for {str(absolute)!r}, of "
-            f"which {str(parent)!r} exists. Correct the path."
+            f"{origin} must name a file. Received: {path!r}, which is a folder. Name the file in it."
         )
-    return path
+    return fetched
+
+
+def _local(path: str, origin: str) -> Path:
+    """That file, absolute: the working directory may change. `os.path` finds no wrong path worth an exception."""
+    absolute = Path(path).absolute()
+    if os.path.isfile(absolute):
+        return absolute
+    if os.path.exists(absolute):
+        kind = "a folder. Name the file in it" if os.path.isdir(absolute) else "not a regular file"
+        raise ResourceNotFoundError(f"{origin} must name a file. Received: {path!r}, which is {kind}.")
+    parent = next(folder for folder in absolute.parents if os.path.isdir(folder))
+    raise ResourceNotFoundError(
+        f"{origin} must name a file that exists. Received: {path!r}. Looked for {str(absolute)!r}, of which "
+        f"{str(parent)!r} exists. Correct the path, or the permissions of that folder."
+    )

@@ -6,8 +6,9 @@ uses are allowed and ignored.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,20 +20,19 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 # AllenNLP hard-codes tokens of 50 characters: ids in the input and in its sentence boundaries.
 MAX_CHARACTERS_PER_TOKEN = 50
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Clip = Annotated[float, Field(ge=0)] | None
+# Bounded: every layer has its own datasets, and a slip of the keyboard must not list a billion as missing.
+MAX_LAYERS = 100
+PositiveInt = Annotated[int, Field(gt=0, le=2**31 - 1)]
+Clip = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 
 
-def _true(value: bool) -> bool:
-    if not value:
-        raise ValueError("must be true: AllenNLP runs only biLMs with residual connections")
-    return value
+def _must(rule: str, holds: Callable[[Any], bool]) -> AfterValidator:
+    def check(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"must {rule}")
+        return value
 
-
-def _fits_in_a_token(width: int) -> int:
-    if width > MAX_CHARACTERS_PER_TOKEN:
-        raise ValueError(f"a filter can be at most {MAX_CHARACTERS_PER_TOKEN} characters wide")
-    return width
+    return AfterValidator(check)
 
 
 class _Section(BaseModel):
@@ -45,10 +45,12 @@ class LstmOptions(_Section):
 
     dim: PositiveInt
     projection_dim: PositiveInt
-    n_layers: PositiveInt
+    n_layers: Annotated[int, Field(gt=0, le=MAX_LAYERS)]
     cell_clip: Clip
     proj_clip: Clip
-    use_skip_connections: Annotated[bool, AfterValidator(_true)]
+    use_skip_connections: Annotated[
+        bool, _must("be true: AllenNLP runs only biLMs with residual connections", lambda value: value)
+    ]
 
 
 class EmbeddingOptions(_Section):
@@ -63,13 +65,14 @@ class CharCnnOptions(_Section):
     activation: Literal["relu", "tanh"]
     embedding: EmbeddingOptions
     filters: Annotated[
-        list[tuple[Annotated[PositiveInt, AfterValidator(_fits_in_a_token)], PositiveInt]],
-        Field(min_length=1),
+        tuple[tuple[Annotated[int, Field(gt=0, le=MAX_CHARACTERS_PER_TOKEN)], PositiveInt], ...],
+        _must("list at least one [width, number of filters]", bool),
     ]
-    n_highway: Annotated[int, Field(ge=0)]
-    max_characters_per_token: Literal[50]
+    n_highway: Annotated[int, Field(ge=0, le=MAX_LAYERS)]
+    # Not `Literal`, which takes 50.0 for 50; AllenNLP then fails on the float.
+    max_characters_per_token: Annotated[int, _must("be 50", lambda value: value == MAX_CHARACTERS_PER_TOKEN)]
     # 262 counts the id 0 of "no token", 261 (a training file) does not: both have 261 rows of `char_embed`.
-    n_characters: Literal[261, 262]
+    n_characters: Annotated[int, _must("be 261 or 262", lambda value: value in (261, 262))]
 
     @property
     def n_filters(self) -> int:
@@ -114,18 +117,18 @@ def read_options(path: Path, described: str) -> ElmoOptions:
     try:
         return ElmoOptions.model_validate_json(content)
     except ValidationError as error:
-        problems = "\n".join(f"  - {_problem(detail)}" for detail in error.errors())
+        problems = "\n".join(f"  - {_problem(detail, content)}" for detail in error.errors())
         raise CheckpointError(
             f"`options_file` must hold the options of an ELMo biLM. Received: {described}, in which:\n{problems}\n"
             "Use the options file that came with the weights."
         ) from error
 
 
-def _problem(detail: ErrorDetails) -> str:
+def _problem(detail: ErrorDetails, content: bytes) -> str:
     """One pydantic error, such as `lstm.dim: Input should be a valid integer (received '12')`."""
-    if detail["type"] == "json_invalid":
-        return detail["msg"]
+    if detail["type"] == "json_invalid":  # how it begins tells an HTML page, an empty file or UTF-16 apart
+        return f"{detail['msg']}. The file begins with {content[:40]!r}"
     where = ".".join(str(part) for part in detail["loc"]) or "the whole file"
     if detail["type"] == "missing":
         return f"{where}: missing"
-    return f"{where}: {detail['msg']} (received {detail['input']!r:.80})"
+    return f"{where}: {detail['msg'].removeprefix('Value error, ')} (received {detail['input']!r:.80})"

@@ -1,0 +1,268 @@
+"""Paths, URLs and archive members as local files. The server is real, the cache folder is the test's own."""
+
+import functools
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from models import random_model
+
+from bridge.errors import CheckpointError, ResourceNotFoundError
+from bridge.resources.checkpoint import Checkpoint
+from bridge.resources.config import ElmoConfig
+from bridge.resources.fetch import fetch
+
+# cached_path's Google client says so while it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:Please install grpcio-status:ImportWarning")
+
+ORIGIN = "elmo.ini, line 2"
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the bytes in `files`; `status` and `cut` make it fail."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        self.status, self.cut = 200, 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        threading.Thread(target=functools.partial(self.serve_forever, poll_interval=0.01)).start()
+
+    def stop(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_HEAD(self) -> None:
+        content = self.server.files.get(self.path)
+        self.server.requests.append(f"{self.command} {self.path}")
+        self.send_response(404 if content is None else self.server.status)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.send_header("ETag", str(hash(content)))
+        self.end_headers()
+        if self.command == "GET" and content:
+            self.wfile.write(content[: len(content) - self.server.cut])
+
+    do_GET = do_HEAD
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("cached_path.common.CACHE_DIRECTORY", tmp_path / "cache")
+    # cached_path sleeps half a minute between its five attempts.
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()
+
+
+def not_found(path: str, *words: str) -> None:
+    with pytest.raises(ResourceNotFoundError) as error:
+        fetch(path, ORIGIN)
+    assert isinstance(error.value, FileNotFoundError)
+    for word in (f"{ORIGIN} must name a file", "Received: ", *words):
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("FOLDER/no/such/o.json", ["Looked for 'FOLDER/no/such/o.json', of which 'FOLDER' exists", "Correct"]),
+        ("no/o.json", ["Received: 'no/o.json'. Looked for 'FOLDER/no/o.json', of which 'FOLDER' exists"]),
+        ("~/no.json", ["Looked for 'FOLDER/no.json'"]),
+        ("~no-such-user/o.json", ["Looked for 'FOLDER/~no-such-user/o.json'"]),
+        ("FOLDER", ["is a folder", "Name the file in it"]),
+        (os.devnull, ["not a regular file"]),
+        ("a\0b", [r"a\x00b"]),
+        ("x" * 5000 + "/o.json", ["of which 'FOLDER' exists"]),
+        ("FOLDER/no!o.json", ["Check the archive's path"]),
+    ],
+)
+def test_local_file_that_is_not_there(
+    path: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    not_found(path.replace("FOLDER", str(tmp_path)), *(word.replace("FOLDER", str(tmp_path)) for word in words))
+
+
+@pytest.mark.parametrize("path", ["FOLDER/a!b", "a!b", "./a!b", "~/a!b", "ab", "file://FOLDER/ab"])
+def test_local_file(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("a!b", "ab"):
+        (tmp_path / name).write_text("content")
+    found = fetch(path.replace("FOLDER", str(tmp_path)), ORIGIN)
+    monkeypatch.chdir("/")  # what was found is absolute
+    assert found.read_text() == "content"
+
+
+def test_downloads_once_and_again_when_it_changes(server: Server, cache: Path) -> None:
+    server.files["/o.json"] = b"old"
+    for _ in range(2):
+        found = fetch(f"{server.url}/o.json", ORIGIN)
+        assert found.read_bytes() == b"old"
+        assert found.parent == cache
+    assert server.requests.count("GET /o.json") == 1
+    server.files["/o.json"] = b"new"
+    assert fetch(f"{server.url}/o.json", ORIGIN).read_bytes() == b"new"
+
+
+def test_newest_cached_version_without_a_network(server: Server) -> None:
+    for content in (b"old", b"new"):
+        server.files["/o.json"] = content
+        fetch(f"{server.url}/o.json", ORIGIN)
+    server.stop()
+    assert fetch(f"{server.url}/o.json", ORIGIN).read_bytes() == b"new"
+    not_found(f"{server.url}/w.hdf5", "refused")
+
+
+REMEDY = ["Check the address", "the network", "`options_file=`", "`weight_file=`", "INI file", "ELMO_MODELS_URL"]
+
+
+@pytest.mark.parametrize("status", [404, 403, 500, 503])
+def test_dead_link_says_where_else_to_put_the_files(status: int, server: Server) -> None:
+    if status != 404:
+        server.files["/o.json"] = b"x"
+        server.status = status
+    words = "FileNotFoundError" if status == 404 else str(status)
+    not_found(f"{server.url}/o.json", f"Received: '{server.url}/o.json'", words, *REMEDY)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/o", "http://[", "https://", "ftp://h/o", "gs://", "x+y://a!b"])
+def test_unusable_url(url: str) -> None:
+    not_found(url, f"Received: {url!r}, which failed with", *REMEDY)
+
+
+def test_cut_download_is_not_kept(server: Server) -> None:
+    server.files["/o.json"], server.cut = b"content", 3
+    not_found(f"{server.url}/o.json", *REMEDY)
+    server.cut = 0
+    assert fetch(f"{server.url}/o.json", ORIGIN).read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("url", ["http://h/a", "https://h/a", "HTTPS://h/a", "s3://b/a", "gs://b/a", "hf://u/r/a"])
+@pytest.mark.parametrize("member", ["", "!in/o.json"])
+def test_urls_go_through_cached_path(url: str, member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def cached_path(path: str, extract_archive: bool) -> Path:
+        calls.append((path, extract_archive))
+        return tmp_path if "u/r" in path else Path(__file__)
+
+    monkeypatch.setattr("cached_path.cached_path", cached_path)
+    if "u/r" in url:
+        not_found(url + member, "is a folder", "Name the file in it")  # as a whole repository is
+    else:
+        assert fetch(url + member, ORIGIN) == Path(__file__)
+    assert calls == [(url + member, bool(member))]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("remote", [False, True])
+def test_archive_member(kind: str, remote: bool, small: ElmoConfig, server: Server, tmp_path: Path) -> None:
+    archive = tmp_path / f"model.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as writer:
+            writer.write(small.options_file, "in/o n.json")
+            writer.write(small.weight_file, "in/w.hdf5")
+    else:
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(small.options_file, "in/o n.json")
+            tar.add(small.weight_file, "in/w.hdf5")
+    server.files["/model"] = archive.read_bytes()
+    base = f"{server.url}/model" if remote else str(archive)
+    checkpoint = Checkpoint.open(ElmoConfig(f"{base}!in/o n.json", f"{base}!in/w.hdf5"))
+    assert checkpoint.fingerprint == Checkpoint.open(small).fingerprint
+    not_found(f"{base}!in/no.json", "'in/no.json' not found", "Check the a")
+    not_found(f"{base}!in", "is a folder", "Name the file in it")
+
+
+def test_member_of_what_is_no_archive(small: ElmoConfig) -> None:
+    not_found(f"{small.options_file}!o.json", "does not specify an archive", "Check the archive's path")
+
+
+def test_published_model_from_a_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model(tmp_path)
+    name = "2x1024_128_2048cnn_1xhighway"
+    monkeypatch.setenv("ELMO_MODELS_URL", f"{server.url}/mirror/")
+    with pytest.raises(ResourceNotFoundError) as error:
+        Checkpoint.open("small")
+    for file in ("options.json", "weights.hdf5"):  # both in one message
+        assert f"{server.url}/mirror/{name}/elmo_{name}_{file}" in str(error.value)
+    for file, local in (("options.json", model.options_file), ("weights.hdf5", model.weight_file)):
+        server.files[f"/mirror/{name}/elmo_{name}_{file}"] = Path(local).read_bytes()
+    assert Checkpoint.open("small").fingerprint == Checkpoint.open(model).fingerprint
+
+
+def test_damaged_download_says_what_to_delete(server: Server, cache: Path, small: ElmoConfig) -> None:
+    server.files["/w.hdf5"] = b"<html>Sign in</html>"
+    with pytest.raises(CheckpointError) as error:
+        Checkpoint.open(ElmoConfig(small.options_file, f"{server.url}/w.hdf5"))
+    (cached,) = (path for path in cache.iterdir() if path.suffix not in (".json", ".lock"))
+    assert f"delete '{cached}'" in str(error.value)
+    assert "HTML" in str(error.value)
+
+
+ALONE = """
+import sys
+import warnings
+
+def hook(event, arguments):
+    if event == "pickle.find_class":
+        raise RuntimeError(f"unpickled {arguments}")
+
+from bridge import Checkpoint, ElmoConfig
+assert "cached_path" not in sys.modules
+options_file, weight_file, url, bomb = sys.argv[1:]
+sys.addaudithook(hook)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import cached_path
+Checkpoint.open(ElmoConfig(options_file, weight_file)).fingerprint
+print(Checkpoint.open(ElmoConfig(options_file, url)).weight_file)
+for files in ((options_file, bomb), (bomb, weight_file)):
+    try:
+        Checkpoint.open(ElmoConfig(*files))
+    except ValueError:
+        continue
+    raise AssertionError(files)
+for name in ("torch", "tensorflow", "keras", "allennlp"):
+    assert name not in sys.modules, name
+"""
+
+
+def test_needs_neither_torch_nor_tensorflow_nor_pickle(server: Server, small: ElmoConfig, tmp_path: Path) -> None:
+    bomb = tmp_path / "model.pkl"
+    bomb.write_bytes(b"cbuiltins\nprint\n(S'unpickled'\ntR.")
+    server.files["/w.hdf5"] = Path(small.weight_file).read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, small.options_file, small.weight_file, f"{server.url}/w.hdf5", str(bomb)],
+        env=os.environ | {"CACHED_PATH_CACHE_ROOT": str(tmp_path / "root")},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).parent == tmp_path / "root"
