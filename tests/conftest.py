@@ -2,8 +2,10 @@
 
 import os
 
-# Before TensorFlow is imported: it would greet every run.
+# Before TensorFlow and PyTorch are imported: the first would greet every run.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Models this small run faster on one thread, and many times faster while other processes are busy.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 

@@ -6,17 +6,19 @@ slow, but meant to be checked by reading. In shapes, "layers" counts the token l
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py  # type: ignore[import-untyped, unused-ignore]
+import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+Options = dict[str, Any]
+Weights = dict[str, Array]
 State = tuple[Array, Array]  # hidden (projection,) and memory (dim,)
 States = dict[tuple[int, int, int], State]  # by row of the batch, direction (0 is forward), LSTM layer
 
@@ -24,10 +26,10 @@ CHARACTERS_PER_TOKEN = 50
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PAD_CHARACTER = 257, 258, 259, 260, 261
 
 
-def read_checkpoint(options_file: str | Path, weight_file: str | Path) -> tuple[dict[str, Any], dict[str, Array]]:
+def read_checkpoint(options_file: str | Path, weight_file: str | Path) -> tuple[Options, Weights]:
     """The options, and every dataset by its full path without the leading slash, in float64."""
     options = json.loads(Path(options_file).read_text("utf-8"))
-    weights: dict[str, Array] = {}
+    weights: Weights = {}
 
     def collect(path: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
@@ -47,11 +49,13 @@ def word_characters(characters: Sequence[int]) -> list[int]:
 def character_ids(sentences: Sequence[Sequence[str]], max_sequence_length: int | None = None) -> Ids:
     """Ids (batch, timesteps, 50) of tokenised sentences, zero where a sentence has no token.
 
-    A byte is stored as byte + 1, since 0 means "no token". Where ``max_sequence_length`` is given, sentences
-    are cut to it; ``timesteps`` is the length of the longest sentence left.
+    A byte is stored as byte + 1, since 0 means "no token". ``timesteps`` is ``max_sequence_length``, to
+    which sentences are then cut or padded, or else the length of the longest sentence.
     """
     sentences = [sentence[:max_sequence_length] for sentence in sentences]
-    timesteps = max((len(sentence) for sentence in sentences), default=0)
+    timesteps = max_sequence_length
+    if timesteps is None:
+        timesteps = max((len(sentence) for sentence in sentences), default=0)
     ids = np.zeros((len(sentences), timesteps, CHARACTERS_PER_TOKEN), dtype=np.int64)
     for row, sentence in enumerate(sentences):
         for position, token in enumerate(sentence):
@@ -80,7 +84,7 @@ def clip(x: Array, limit: float | None) -> Array:
     return np.clip(x, -limit, limit) if limit else x
 
 
-def token_vector(options: Mapping[str, Any], weights: Mapping[str, Array], ids: Ids) -> Array:
+def token_vector(options: Options, weights: Weights, ids: Ids) -> Array:
     """Character CNN, highway layers and projection (section 3.4 of the paper): ids (50,) -> (projection,)."""
     cnn = options["char_cnn"]
     # Id 0 is the row that the file does not store.
@@ -105,9 +109,7 @@ def token_vector(options: Mapping[str, Any], weights: Mapping[str, Array], ids: 
     return x @ weights["CNN_proj/W_proj"] + weights["CNN_proj/b_proj"]
 
 
-def lstm_layer(
-    options: Mapping[str, Any], weights: Mapping[str, Array], cell: str, inputs: Array, state: State
-) -> tuple[Array, State]:
+def lstm_layer(options: Options, weights: Weights, cell: str, inputs: Array, state: State) -> tuple[Array, State]:
     """One LSTM with projection, over inputs (steps, projection) in order: the outputs and last state."""
     lstm = options["lstm"]
     hidden, memory = state
@@ -124,8 +126,8 @@ def lstm_layer(
 
 
 def bilm(
-    options: Mapping[str, Any],
-    weights: Mapping[str, Array],
+    options: Options,
+    weights: Weights,
     char_ids: Ids,
     *,
     initial_states: States | None = None,
@@ -138,6 +140,8 @@ def bilm(
     Sentences start from zero states, or from those that ``initial_states`` has for their row of the batch.
     Feeding the returned states to the next call is what AllenNLP's ElmoLstm does: a row goes on from where it
     last ended, rows never seen start at zero, and rows beyond a smaller batch keep their state for later.
+    One accident of AllenNLP's is left out: where the hidden (or memory) values of layer 0 sum to exactly 0,
+    as clipped values can, it takes the row for unused and stores the sum of its old and new state.
     """
     lstm = options["lstm"]
     batch, timesteps, _ = char_ids.shape

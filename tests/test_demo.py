@@ -1,0 +1,69 @@
+"""The demo: its data, its model, and the script that a newcomer runs first."""
+
+import csv
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bridge import Checkpoint
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "bridge" / "resources" / "demo"
+
+
+def rows() -> list[dict[str, str]]:
+    with open(DEMO / "sentences.tsv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+def test_sentences_are_balanced_and_distinct() -> None:
+    assert len({row["sentence"] for row in rows()}) == len(rows())
+    for split in ("train", "test"):
+        labels = Counter(row["label"] for row in rows() if row["split"] == split)
+        assert 0.45 < labels["praise"] / labels.total() < 0.55
+
+
+def test_the_same_words_occur_under_both_labels() -> None:
+    # Otherwise a bag of words would do well, and the demo would show nothing.
+    counts = {label: Counter[str]() for label in ("praise", "blame")}
+    for row in rows():
+        counts[row["label"]].update(set(row["sentence"].split()))
+    for word in counts["praise"] | counts["blame"]:
+        praise, blame = counts["praise"][word], counts["blame"][word]
+        assert min(praise, blame) > 0.5 * max(praise, blame), word
+
+
+def test_sentences_are_those_that_the_script_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import make_demo_sentences
+
+    monkeypatch.setattr(make_demo_sentences, "TARGET", tmp_path / "sentences.tsv")
+    state = random.getstate()
+    make_demo_sentences.main()
+    assert random.getstate() == state
+    assert (tmp_path / "sentences.tsv").read_bytes() == (DEMO / "sentences.tsv").read_bytes()
+
+
+def test_the_model_is_small_and_sound() -> None:
+    checkpoint = Checkpoint.open("demo")
+    assert checkpoint.weight_file.stat().st_size < 4_000_000
+    assert (checkpoint.num_layers, checkpoint.output_dim, checkpoint.max_characters_per_token) == (3, 128, 50)
+
+
+def test_train_head_beats_the_plain_embedding(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train_head.py"), "--epochs", "5", "--out", str(tmp_path)]
+    environment = {**os.environ, "COLUMNS": "160"}
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    accuracy = {
+        line.split("│")[1].strip(): float(line.split("│")[3]) for line in printed.splitlines() if line.startswith("│")
+    }
+    assert accuracy["ELMo"] > 0.75
+    assert accuracy["Embedding"] < 0.6
+    assert "learned mix  layer 0:" in printed
+    assert (tmp_path / "model.keras").exists()
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
