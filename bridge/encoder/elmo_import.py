@@ -61,15 +61,18 @@ def import_elmo() -> ModuleType:
     Raises:
         MissingDependencyError: AllenNLP is not installed, or is a version without this ELMo.
     """
-    users = sys.modules.get(ELMO_MODULE)
-    if users is not None and hasattr(users, "Elmo"):
-        return users
+    # All of it under the lock: while one thread imports privately, the others see its unfinished module.
     with _lock:
+        if hasattr(sys.modules.get(ELMO_MODULE), "Elmo"):
+            return importlib.import_module(ELMO_MODULE)  # waits for a thread of the user's that is still at it
         return _import_privately()
 
 
 @cache
 def _import_privately() -> ModuleType:
+    # Before the stand-ins, so that what these import in turn is real: they stay.
+    for name in ("h5py", "numpy", "torch"):
+        importlib.import_module(name)
     with _stand_ins():
         try:
             elmo: Any = importlib.import_module(ELMO_MODULE)

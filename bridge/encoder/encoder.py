@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -15,11 +16,14 @@ from bridge.errors import InputTypeError, InputValueError, ProcessError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.text.character_checks import check_character_ids, check_character_ids_form
-from bridge.text.characters import batch_to_ids
+from bridge.text.characters import batch_to_ids, token_lists
 
 State = Literal["zero", "carry"]
 Engine = Literal["auto", "allennlp"]
 Layers = Literal["all", "top", "average"]
+
+# Building borrows torch's seed and default dtype, which are the whole process's: one encoder at a time.
+_building = threading.Lock()
 
 
 class BiLmOutput(NamedTuple):
@@ -62,7 +66,7 @@ class ElmoEncoder:
 
     Raises:
         InputTypeError, InputValueError: an argument breaks the rules above.
-        ProcessError: called in a process that was forked after the encoder was made.
+        ProcessError: called in a process that was forked after the encoder was made, or after another one ran.
         MissingDependencyError: AllenNLP is not installed.
         ResourceNotFoundError, CheckpointError: see `Checkpoint.open`.
 
@@ -78,6 +82,9 @@ class ElmoEncoder:
         Peters et al. 2018, "Deep contextualized word representations"; AllenNLP 2.10.1, `allennlp.modules.elmo`.
     """
 
+    # The process in which an encoder first ran: PyTorch's threads live there, and not in its forked children.
+    _first_run_pid: ClassVar[int | None] = None
+
     def __init__(
         self,
         config: str | os.PathLike[str] | ElmoConfig | None = None,
@@ -90,7 +97,11 @@ class ElmoEncoder:
     ) -> None:
         check_choice("state", state, State)
         check_choice("engine", engine, Engine)
-        if not isinstance(max_tokens_per_pass, int) or max_tokens_per_pass < 1:
+        if (
+            isinstance(max_tokens_per_pass, bool)
+            or not isinstance(max_tokens_per_pass, int | np.integer)
+            or max_tokens_per_pass < 1
+        ):
             raise InputValueError(
                 f"`max_tokens_per_pass` must be a positive integer. Received: {max_tokens_per_pass!r}."
             )
@@ -103,7 +114,14 @@ class ElmoEncoder:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         # AllenNLP draws random weights before it loads the real ones: keep that out of the caller's seed.
-        with torch.random.fork_rng(devices=[]):
+        # The caller's default dtype, default device and inference mode must not shape the module either.
+        with (
+            _building,
+            torch.random.fork_rng(devices=[]),
+            torch.inference_mode(False),
+            torch.device("cpu"),
+            _float32_by_default(),
+        ):
             self.module = import_elmo().Elmo(
                 str(self.checkpoint.options_file),
                 str(self.checkpoint.weight_file),
@@ -125,21 +143,17 @@ class ElmoEncoder:
 
     def __call__(self, char_ids: Any, mask: Any = None) -> BiLmOutput:
         ids = _as_array(char_ids, "char_ids")
-        check_character_ids_form(str(ids.dtype), ids.shape)
+        check_character_ids_form(ids.dtype.name, ids.shape)
         lengths = check_character_ids(ids, None if mask is None else _as_array(mask, "mask"))
-        if os.getpid() != self._pid:
-            raise ProcessError(
-                "An ElmoEncoder must be used in the process that made it: PyTorch's threads do not survive a fork, "
-                "and the call would hang. Make the encoder inside the child process, or start children with "
-                "multiprocessing's 'spawn' method."
+        self._check_process()
+        batch, timesteps = ids.shape[0], ids.shape[1] + (2 if self.keep_sentence_boundaries else 0)
+        # Neither inference mode, whose tensors could not be carried out of it, nor autocast comes in from the caller.
+        autocast = torch.autocast("cuda" if self.device.type == "cuda" else "cpu", enabled=False)
+        with self._lock, torch.inference_mode(False), autocast, torch.no_grad():
+            output = BiLmOutput(
+                torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=torch.float32, device="cpu"),
+                torch.zeros(batch, timesteps, dtype=torch.bool, device="cpu"),
             )
-        batch, timesteps = ids.shape[:2]
-        boundaries = 2 if self.keep_sentence_boundaries else 0
-        output = BiLmOutput(
-            torch.zeros(batch, timesteps + boundaries, self.num_layers, self.output_dim),
-            torch.zeros(batch, timesteps + boundaries, dtype=torch.bool),
-        )
-        with self._lock, torch.no_grad():
             for rows in self._passes(lengths):
                 longest = int(lengths[rows].max())
                 # A copy, which PyTorch may hold on to: the caller's memory may be read-only, or TensorFlow's.
@@ -164,6 +178,7 @@ class ElmoEncoder:
             InputTypeError, InputValueError: see `batch_to_ids`.
         """
         check_choice("layers", layers, Layers)
+        sentences = token_lists(sentences)
         lengths = np.array([len(sentence) for sentence in sentences], dtype=np.intp)
         result: list[np.ndarray] = [np.empty(0)] * len(sentences)
         for rows in self._passes(lengths):
@@ -178,8 +193,20 @@ class ElmoEncoder:
 
     def reset_states(self) -> None:
         """Forgets every carried state."""
+        self._check_process()
         with self._lock:
             self._bilm._elmo_lstm.reset_states()
+
+    def _check_process(self) -> None:
+        """Raises ProcessError where a call would hang, and notes that PyTorch runs in this process from now on."""
+        first = ElmoEncoder._first_run_pid = ElmoEncoder._first_run_pid or os.getpid()
+        # A process that keeps to one thread, as a DataLoader's worker does, starts none and can't hang.
+        if os.getpid() != self._pid or (os.getpid() != first and torch.get_num_threads() > 1):
+            raise ProcessError(
+                "An ElmoEncoder must be used in the process that made it, and not in one forked after PyTorch ran: "
+                "PyTorch's threads do not survive a fork, and the call would hang. Start child processes with "
+                "multiprocessing's 'spawn' method, and make the encoder in them."
+            )
 
     @property
     def _bilm(self) -> Any:
@@ -228,11 +255,27 @@ def check_choice(argument: str, value: object, choices: Any) -> None:
 
 def _as_array(values: Any, argument: str) -> np.ndarray:
     if isinstance(values, torch.Tensor):
-        return values.detach().cpu().numpy()
+        values = values.detach().cpu()
+        # NumPy has no bfloat16.
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
     if isinstance(values, list | tuple) or not hasattr(values, "__array__"):
+        remedy = {
+            "char_ids": "Sentences go through `batch_to_ids` first; nested lists of ids through "
+            "`np.array(ids, dtype='int32')`.",
+            "mask": "Nested lists go through `np.array(mask, dtype=bool)` first.",
+        }[argument]
         raise InputTypeError(
             f"`{argument}` must be a NumPy array or a tensor. Received: {values!r:.80} of type "
-            f"{type(values).__name__}. Sentences go through `batch_to_ids` first; "
-            "nested lists of ids through `np.array(ids, dtype='int32')`."
+            f"{type(values).__name__}. {remedy}"
         )
     return np.asarray(values)
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)

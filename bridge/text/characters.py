@@ -7,7 +7,8 @@ padded inside the token; the id 0 means "no token". The table is that of the pub
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -51,6 +52,26 @@ def one_character_tokens(tokens_to_add: Mapping[str, int] | None = None) -> dict
     return ids
 
 
+def token_lists(sentences: Any) -> list[list[str]]:
+    """Tokenised sentences as lists of lists, from whatever can be iterated once. Tokens are not looked at.
+
+    Raises:
+        InputTypeError: there are no sentences to iterate over, or a sentence is a string or no sequence.
+    """
+    if _is_sequence(sentences):
+        sentences = list(sentences)
+        if all(map(_is_sequence, sentences)):
+            return [list(sentence) for sentence in sentences]
+    raise InputTypeError(
+        "`sentences` must be a list of sentences, each a list of tokens. "
+        f"Received: {sentences!r:.80}. Split every sentence into tokens first, for example with `.split()`."
+    )
+
+
+def _is_sequence(values: Any) -> bool:
+    return isinstance(values, Iterable) and not isinstance(values, str | bytes)
+
+
 def batch_to_ids(
     sentences: Sequence[Sequence[str]],
     max_sequence_length: int | None = None,
@@ -75,11 +96,6 @@ def batch_to_ids(
         >>> batch_to_ids([["The", "cat", "sat"], ["Hello"]]).shape
         (2, 3, 50)
     """
-    if isinstance(sentences, str | bytes) or any(isinstance(sentence, str | bytes) for sentence in sentences):
-        raise InputTypeError(
-            "`sentences` must be a list of sentences, each a list of tokens. "
-            f"Received: {sentences!r:.80}. Split every sentence into tokens first, for example with `.split()`."
-        )
     if max_sequence_length is not None and (
         isinstance(max_sequence_length, bool) or not isinstance(max_sequence_length, int | np.integer)
     ):
@@ -88,14 +104,12 @@ def batch_to_ids(
         raise InputValueError(f"`max_sequence_length` must be at least 0. Received: {max_sequence_length}.")
     special_ids = one_character_tokens(tokens_to_add)
 
-    sentences = [list(sentence)[:max_sequence_length] for sentence in sentences]
-    lengths = np.array([len(sentence) for sentence in sentences], dtype=np.intp)
+    rows = [sentence[:max_sequence_length] for sentence in token_lists(sentences)]
+    lengths = np.array([len(row) for row in rows], dtype=np.intp)
     timesteps = int(lengths.max(initial=0)) if max_sequence_length is None else max_sequence_length
-    ids = np.zeros((len(sentences), timesteps, MAX_CHARACTERS_PER_TOKEN), dtype=np.int32)
+    ids = np.zeros((len(rows), timesteps, MAX_CHARACTERS_PER_TOKEN), dtype=np.int32)
     # Row by row, the boolean mask takes the tokens in the order of the flat list.
-    ids[np.arange(timesteps) < lengths[:, None]] = _token_ids(
-        [token for sentence in sentences for token in sentence], special_ids
-    )
+    ids[np.arange(timesteps) < lengths[:, None]] = _token_ids([token for row in rows for token in row], special_ids)
     return ids
 
 
@@ -108,7 +122,7 @@ def _token_ids(tokens: list[str], special_ids: Mapping[str, int]) -> np.ndarray:
         wrong = next(token for token in tokens if not isinstance(token, str))
         raise InputTypeError(
             f"`sentences` must hold string tokens. Received: the token {wrong!r:.80} of type "
-            f"{type(wrong).__name__}. ELMo reads characters: give the words themselves, not word ids."
+            f"{type(wrong).__name__}. ELMo reads characters: give the words themselves as str, not word ids or bytes."
         ) from None
     lengths = np.array([len(word) for word in encoded], dtype=np.intp)
     padded = np.array(encoded, dtype=f"S{MAX_BYTES_PER_TOKEN}").view(np.uint8).reshape(-1, MAX_BYTES_PER_TOKEN)

@@ -1,0 +1,185 @@
+"""`ElmoEncoder` among threads, processes, torch settings, and changes to its module."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import random_model
+
+from bridge.encoder.encoder import BiLmOutput, ElmoEncoder
+from bridge.errors import InputValueError
+from bridge.resources.config import ElmoConfig
+from bridge.text.characters import batch_to_ids
+
+SENTENCES = [["The", "cat", "sat", "."], [], ["Hello"], ["<S>", "", "é" * 30]]
+IDS = batch_to_ids(SENTENCES)
+
+
+def assert_same(received: BiLmOutput, expected: BiLmOutput) -> None:
+    assert torch.equal(received.activations, expected.activations)
+    assert torch.equal(received.mask, expected.mask)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        lambda: default_dtype(torch.float64),
+        lambda: default_dtype(torch.bfloat16),
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        torch.inference_mode,
+        torch.enable_grad,
+    ],
+)
+def test_the_callers_torch_settings_change_nothing(
+    small: ElmoConfig, encoder: ElmoEncoder, surroundings: Callable[[], AbstractContextManager[None]]
+) -> None:
+    expected = encoder(IDS)
+    with surroundings():
+        inside = ElmoEncoder(small, state="carry")
+        assert_same(inside(IDS), expected)
+    inside(IDS[:2])
+    inside.reset_states()
+    assert_same(inside(IDS), expected)
+
+
+def test_building_and_calling_leave_torch_as_it_was(small: ElmoConfig) -> None:
+    def state() -> tuple[Any, ...]:
+        return (
+            torch.random.get_rng_state().tolist(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.is_inference_mode_enabled(),
+            torch.get_num_threads(),
+        )
+
+    before = state()
+    encoder = ElmoEncoder(small)
+    assert state() == before
+    encoder(IDS)
+    assert state() == before
+    with pytest.raises(InputValueError):
+        encoder(IDS + 1)
+    with torch.no_grad():
+        encoder.embed(SENTENCES)
+        assert not torch.is_grad_enabled()
+    assert state() == before
+
+
+def test_the_module_is_live(small: ElmoConfig, tmp_path: Path) -> None:
+    encoder, other = ElmoEncoder(small), ElmoEncoder(random_model(tmp_path, seed=1))
+    before, others = encoder(IDS), other(IDS)
+    assert not torch.allclose(before.activations, others.activations)
+
+    weight = next(encoder.module.parameters())
+    with torch.no_grad():
+        weight.mul_(2)
+    assert not torch.allclose(encoder(IDS).activations, before.activations)
+    with torch.no_grad():
+        weight.div_(2)
+    assert_same(encoder(IDS), before)
+
+    encoder.module.requires_grad_(True)
+    assert not encoder(IDS).activations.requires_grad
+    assert not encoder.module.training
+
+    bilm = encoder.module._elmo_lstm
+    encoder.module._elmo_lstm = other.module._elmo_lstm
+    assert_same(encoder(IDS), others)
+    encoder.module._elmo_lstm = bilm
+    assert_same(encoder(IDS), before)
+    encoder.module = other.module
+    assert_same(encoder(IDS), others)
+
+
+def in_threads(work: Callable[[int], object]) -> None:
+    """Runs `work(0)` to `work(3)` in four threads at once."""
+    start = threading.Barrier(4)
+    errors = []
+
+    def run(index: int) -> None:
+        start.wait()
+        try:
+            work(index)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_threads_take_turns(small: ElmoConfig) -> None:
+    encoder = ElmoEncoder(small, max_tokens_per_pass=8)
+    inputs = [batch_to_ids([[f"{thread}{i}"] * (i % 5) for i in range(6)]) for thread in range(4)]
+    expected = [encoder(ids) for ids in inputs]
+
+    def call(index: int) -> None:
+        for _ in range(5):
+            assert_same(encoder(inputs[index]), expected[index])
+
+    in_threads(call)
+
+
+def test_threads_that_build_leave_torch_as_it_was(small: ElmoConfig) -> None:
+    seed = torch.random.get_rng_state()
+    with default_dtype(torch.float64):
+        in_threads(lambda index: [ElmoEncoder(small) for _ in range(3)])
+        assert torch.get_default_dtype() == torch.float64
+    assert torch.equal(torch.random.get_rng_state(), seed)
+
+
+def test_a_forked_child_gets_an_error_and_does_not_hang(run_python: Callable[[str], str]) -> None:
+    program = """
+import os, signal, warnings
+from pathlib import Path
+import torch
+from bridge import ElmoEncoder, batch_to_ids
+from models import random_model
+
+torch.set_num_threads(2)
+config, ids = random_model(Path("model")), batch_to_ids([["a", "b"] * 5] * 20)
+made_before, never_run = ElmoEncoder(config), ElmoEncoder(config)
+made_before(ids)
+
+def attempt(name, encoder):
+    try:
+        print(name, encoder()(ids).mask.all().item(), flush=True)
+    except RuntimeError as error:
+        print(name, type(error).__name__, "'spawn'" in str(error), flush=True)
+
+warnings.simplefilter("ignore")  # newer Pythons warn of a fork with threads
+if os.fork() == 0:
+    signal.alarm(30)
+    attempt("made before", lambda: made_before)
+    attempt("never run", lambda: never_run)
+    attempt("made in the child", lambda: ElmoEncoder(config))
+    torch.set_num_threads(1)
+    attempt("made in a child with one thread", lambda: ElmoEncoder(config))
+    os._exit(0)
+assert os.wait()[1] == 0
+attempt("parent", lambda: made_before)
+"""
+    assert run_python(program).splitlines() == [
+        "made before ProcessError True",
+        "never run ProcessError True",
+        "made in the child ProcessError True",
+        "made in a child with one thread True",
+        "parent True",
+    ]
