@@ -54,16 +54,18 @@ def zipf_sentences(number: int, seed: int) -> list[list[str]]:
     return [[words[rank % len(words)] for rank in generator.zipf(1.2, length)] for length in lengths]
 
 
-def seconds(contestants: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of a call. The contestants take turns, so that a slow moment hits all of them."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(repeats + 1):
+def seconds(contestants: dict[str, Callable[[], object]], turns: int, turn_seconds: float = 0.2) -> dict[str, float]:
+    """Median seconds of a call. The contestants take turns, so that a slow moment of the machine hits all of them."""
+    medians: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(turns):
         for name, call in contestants.items():
-            start = time.perf_counter()
-            call()
-            if turn:  # the first turn warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            call()  # warms up
+            calls, start = 0, time.perf_counter()
+            while not calls or time.perf_counter() - start < turn_seconds:
+                call()
+                calls += 1
+            medians[name].append((time.perf_counter() - start) / calls)
+    return {name: statistics.median(values) for name, values in medians.items()}
 
 
 def main() -> None:
@@ -71,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=SIZES, default="small", help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--turns", type=int, default=5, help="default: %(default)s")
     arguments = parser.parse_args()
 
     sentences = zipf_sentences(arguments.batch_size, seed=0)
@@ -107,7 +109,7 @@ def main() -> None:
     title = f"{arguments.model}, batch {arguments.batch_size}, {tokens} tokens, {threads} threads"
     table = Table("what", "contestant", "seconds", "tokens/s", "ratio", title=title)
     for what, contestants in groups.items():
-        medians = seconds(contestants, arguments.repeats)
+        medians = seconds(contestants, arguments.turns)
         first = next(iter(medians.values()))
         for name, median in medians.items():
             table.add_row(what, name, f"{median:.5f}", f"{tokens / median:,.0f}", f"{first / median:.2f}x")

@@ -15,7 +15,7 @@ def test_every_name_can_be_used(name: str) -> None:
 
 def test_unknown_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'ElmoEmbeding'"):
-        _ = bridge.ElmoEmbeding  # type: ignore[attr-defined]
+        _ = bridge.ElmoEmbeding
 
 
 def test_files_and_text_need_neither_torch_nor_tensorflow() -> None:

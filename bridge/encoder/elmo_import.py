@@ -38,17 +38,10 @@ UNUSED_PACKAGES = frozenset(
         "huggingface_hub",
         "lmdb",
         "more_itertools",
-        "nltk",
-        "sacremoses",
-        "scipy",
-        "sentencepiece",
-        "sklearn",
         "spacy",
-        "tensorboardX",
         "torchvision",
         "tqdm",
         "transformers",
-        "wandb",
     }
 )
 

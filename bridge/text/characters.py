@@ -108,31 +108,43 @@ def batch_to_ids(
     lengths = np.array([len(row) for row in rows], dtype=np.intp)
     timesteps = int(lengths.max(initial=0)) if max_sequence_length is None else max_sequence_length
     ids = np.zeros((len(rows), timesteps, MAX_CHARACTERS_PER_TOKEN), dtype=np.int32)
-    # Row by row, the boolean mask takes the tokens in the order of the flat list.
-    ids[np.arange(timesteps) < lengths[:, None]] = _token_ids([token for row in rows for token in row], special_ids)
+    places = np.flatnonzero(np.arange(timesteps) < lengths[:, None])
+    _write_tokens([token for row in rows for token in row], special_ids, ids.reshape(-1, ids.shape[2]), places)
     return ids
 
 
-def _token_ids(tokens: list[str], special_ids: Mapping[str, int]) -> np.ndarray:
-    """int32 `(len(tokens), 50)`."""
+def _write_tokens(tokens: list[str], special_ids: Mapping[str, int], ids: np.ndarray, places: np.ndarray) -> None:
+    """Writes the ids of `tokens[i]` into row `places[i]` of `ids` `(rows, 50)`."""
+    encoded = _encode(tokens)
+    lengths = np.fromiter(map(len, encoded), dtype=np.intp, count=len(encoded))
+    if lengths.max(initial=0) > MAX_BYTES_PER_TOKEN:
+        encoded = [word[:MAX_BYTES_PER_TOKEN] for word in encoded]
+        lengths = np.minimum(lengths, MAX_BYTES_PER_TOKEN)
+    characters = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int32)
+
+    ids[places] = PADDING
+    ids[places, 0] = BEGIN_WORD
+    # Where each character goes in the flat array: its token's row, its place in the token, and one for BEGIN_WORD.
+    first_characters = np.cumsum(lengths) - lengths
+    offsets = places * MAX_CHARACTERS_PER_TOKEN + 1 - first_characters
+    ids.reshape(-1)[np.arange(len(characters)) + np.repeat(offsets, lengths)] = characters + 1
+    ids[places, lengths + 1] = END_WORD
+    if not special_ids.keys().isdisjoint(tokens):
+        for token, place in zip(tokens, places, strict=True):
+            if token in special_ids:
+                ids[place] = PADDING
+                ids[place, :3] = BEGIN_WORD, special_ids[token], END_WORD
+
+
+def _encode(tokens: list[str]) -> list[bytes]:
+    """UTF-8, without what it cannot encode (lone surrogates), as AllenNLP has it."""
     try:
-        # "ignore" drops what UTF-8 cannot encode (lone surrogates), as AllenNLP does.
-        encoded = [token.encode("utf-8", "ignore")[:MAX_BYTES_PER_TOKEN] for token in tokens]
+        return [token.encode() for token in tokens]
+    except UnicodeEncodeError:
+        return [token.encode("utf-8", "ignore") for token in tokens]
     except AttributeError:
         wrong = next(token for token in tokens if not isinstance(token, str))
         raise InputTypeError(
             f"`sentences` must hold string tokens. Received: the token {wrong!r:.80} of type "
             f"{type(wrong).__name__}. ELMo reads characters: give the words themselves as str, not word ids or bytes."
         ) from None
-    lengths = np.array([len(word) for word in encoded], dtype=np.intp)
-    padded = np.array(encoded, dtype=f"S{MAX_BYTES_PER_TOKEN}").view(np.uint8).reshape(-1, MAX_BYTES_PER_TOKEN)
-
-    ids = np.full((len(tokens), MAX_CHARACTERS_PER_TOKEN), PADDING, dtype=np.int32)
-    ids[:, 0] = BEGIN_WORD
-    np.add(padded, 1, out=ids[:, 1:-1], where=np.arange(MAX_BYTES_PER_TOKEN) < lengths[:, None], dtype=np.int32)
-    ids[np.arange(len(tokens)), lengths + 1] = END_WORD
-    for i, token in enumerate(tokens):
-        if token in special_ids:
-            ids[i] = PADDING
-            ids[i, :3] = BEGIN_WORD, special_ids[token], END_WORD
-    return ids
