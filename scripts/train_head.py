@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bridge import Checkpoint, ElmoEmbedding
+from bridge import BridgeError, Checkpoint, ElmoEmbedding
 
 mpl.use("Agg")  # writes files, needs no screen
 from matplotlib import pyplot as plt
@@ -160,4 +160,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BridgeError as error:  # its message is written for users
+        raise SystemExit(f"error: {error}") from None

@@ -4,6 +4,9 @@
 the import runs, stand-ins take their place; afterwards everything is put back, `allennlp` itself included: left in
 `sys.modules`, its stand-in base classes would break a later real `SpacyTokenizer`. The imported modules stay alive
 through the references that `import_elmo` keeps.
+
+`sys.modules` belongs to all threads: one that imports `transformers` for the first time in the tenths of a second that
+this takes gets a stand-in. Make the first encoder before such threads start.
 """
 
 from __future__ import annotations

@@ -5,18 +5,11 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 import torch
 
 from bridge.encoder.encoder import ElmoEncoder
-from bridge.errors import MissingDependencyError, ProcessError
-
-if keras.backend.backend() != "tensorflow":
-    raise MissingDependencyError(
-        "The layers need Keras 3 on its TensorFlow backend. Received: the "
-        f"{keras.backend.backend()!r} backend. Set KERAS_BACKEND=tensorflow before Keras is imported."
-    )
+from bridge.errors import ProcessError
 
 # TensorFlow aborts the process on memory that is aligned to less.
 ALIGNMENT = 64

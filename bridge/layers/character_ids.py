@@ -37,7 +37,7 @@ class CharacterIds(keras.layers.Layer):
         int32 `(batch, timesteps, 50)`.
 
     Masking:
-        The mask `(batch, timesteps)` is true where a token is.
+        The mask `(batch, timesteps)` is true where a token is. An incoming mask cuts it further, not the ids.
 
     Raises:
         InputTypeError: the input is not a string tensor.
@@ -52,9 +52,13 @@ class CharacterIds(keras.layers.Layer):
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
-        self.tokens_to_add = None if tokens_to_add is None else dict(tokens_to_add)
         self._special_ids = one_character_tokens(tokens_to_add)
+        # Plain integers: a layer's config is JSON.
+        self.tokens_to_add = (
+            None if tokens_to_add is None else {token: int(number) for token, number in tokens_to_add.items()}
+        )
 
+    @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_tensor(inputs)
         return super().__call__(inputs, *args, **kwargs)
@@ -76,7 +80,8 @@ class CharacterIds(keras.layers.Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> tf.Tensor | None:
         if isinstance(inputs, keras.KerasTensor):
             return None  # of a symbolic input; the mask of a real one is computed when the model runs
-        return inputs != ""
+        tokens = tf.not_equal(inputs, "")
+        return tokens if previous_mask is None else tokens & tf.cast(previous_mask, tf.bool)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (*input_shape, MAX_CHARACTERS_PER_TOKEN)

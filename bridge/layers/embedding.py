@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bridge.encoder.encoder import ElmoEncoder, Engine, State, check_choice
 from bridge.errors import CheckpointError, InputValueError, UnsupportedError
 from bridge.layers.adapter import EncoderAdapter
 from bridge.layers.character_ids import CharacterIds
-from bridge.layers.inputs import check_is_tensor, check_tokens_or_ids, is_string
+from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string
 from bridge.layers.scalar_mix import ScalarMix
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
@@ -51,7 +52,8 @@ class ElmoEmbedding(keras.layers.Layer):
 
     Returns:
         `(batch, timesteps, output_dim)` of the layer's compute dtype, zeros at padding; with `output_mode="all"`
-        `(batch, timesteps, num_layers, output_dim)`. `timesteps` grows by 2 with `keep_sentence_boundaries`.
+        `(batch, timesteps, num_layers, output_dim)`. `timesteps` grows by 2 with `keep_sentence_boundaries`; padding
+        is then not zero with `do_layer_norm`, as in AllenNLP.
 
     Masking:
         The mask `(batch, timesteps)` is true where a token is.
@@ -92,22 +94,34 @@ class ElmoEmbedding(keras.layers.Layer):
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         check_choice("output_mode", output_mode, OutputMode)
-        if max_sequence_length is not None and (not isinstance(max_sequence_length, int) or max_sequence_length < 1):
+        if max_sequence_length is not None and (
+            isinstance(max_sequence_length, bool)
+            or not isinstance(max_sequence_length, int | np.integer)
+            or max_sequence_length < 1
+        ):
             raise InputValueError(
                 f"`max_sequence_length` must be a positive integer or None. Received: {max_sequence_length!r}."
+            )
+        if output_mode != "elmo" and (do_layer_norm or scalar_mix_parameters is not None):
+            raise InputValueError(
+                '`do_layer_norm` and `scalar_mix_parameters` belong to the mix of `output_mode="elmo"`. Received: '
+                f"one of them beside output_mode={output_mode!r}. Leave it out, or mix the layers of "
+                '`output_mode="all"` with a `ScalarMix` of your own.'
             )
         self.supports_masking = True
         self.supports_jit = False  # XLA cannot compile a call into PyTorch
         self.config = config if config is None or isinstance(config, ElmoConfig) else os.fspath(config)
         self.output_mode = output_mode
         self.do_layer_norm = do_layer_norm
-        self.scalar_mix_parameters = None if scalar_mix_parameters is None else list(scalar_mix_parameters)
+        self.scalar_mix_parameters = (
+            None if scalar_mix_parameters is None else [float(value) for value in scalar_mix_parameters]
+        )
         self.keep_sentence_boundaries = keep_sentence_boundaries
-        self.max_sequence_length = max_sequence_length
-        self.state, self.engine, self.device = state, engine, device
+        self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)
+        self.state, self.engine, self.device = state, engine, None if device is None else str(device)
 
         # The mix comes before the boundaries are dropped: layer norm counts them.
-        self._drop_boundaries = do_layer_norm and output_mode == "elmo" and not keep_sentence_boundaries
+        self._drop_boundaries = do_layer_norm and not keep_sentence_boundaries
         encoder = ElmoEncoder(
             self.config,
             state=state,
@@ -115,6 +129,11 @@ class ElmoEmbedding(keras.layers.Layer):
             device=device,
             keep_sentence_boundaries=keep_sentence_boundaries or self._drop_boundaries,
         )
+        if scalar_mix_parameters is not None and len(scalar_mix_parameters) != encoder.num_layers:
+            raise InputValueError(
+                f"`scalar_mix_parameters` must have one number for each of the {encoder.num_layers} layers. "
+                f"Received: {self.scalar_mix_parameters}."
+            )
         self._elmo = EncoderAdapter(encoder)
         self._character_ids = CharacterIds(name="character_ids")
         self._dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
@@ -123,7 +142,8 @@ class ElmoEmbedding(keras.layers.Layer):
             ScalarMix(
                 do_layer_norm,
                 scalar_mix_parameters,
-                trainable=scalar_mix_parameters is None,
+                # Keras asks the weights, not this layer, which of them train.
+                trainable=self.trainable and scalar_mix_parameters is None,
                 dtype=self.variable_dtype,
                 name="scalar_mix",
             )
@@ -141,16 +161,30 @@ class ElmoEmbedding(keras.layers.Layer):
         """The weights in use."""
         return self.encoder.checkpoint
 
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer trains. A mix that `scalar_mix_parameters` fixes never does."""
+        return super().trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        # Keras passes it on to every layer inside: thawing a model would thaw the fixed mix.
+        keras.layers.Layer.trainable.fset(self, value)
+        if self.scalar_mix is not None and self.scalar_mix_parameters is not None:
+            self.scalar_mix.trainable = False
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if self.scalar_mix is not None:
             self.scalar_mix.build((None, None, self.checkpoint.num_layers, self.checkpoint.output_dim))
 
+    @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_tensor(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         check_tokens_or_ids(inputs)
+        check_mask(mask, inputs)
         char_ids = self._character_ids(inputs) if is_string(inputs) else inputs
         char_ids = self._fit_length(char_ids)
         layers = self._elmo(char_ids, None if mask is None else self._fit_length(mask))
@@ -174,7 +208,7 @@ class ElmoEmbedding(keras.layers.Layer):
 
     def _token_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
         """Bool `(batch, timesteps)` of the output."""
-        tokens = inputs != "" if is_string(inputs) else tf.reduce_any(inputs != 0, axis=-1)
+        tokens = tf.not_equal(inputs, "") if is_string(inputs) else tf.reduce_any(inputs != 0, axis=-1)
         if mask is not None:
             tokens &= tf.cast(mask, tf.bool)
         tokens = self._fit_length(tokens)
@@ -199,6 +233,7 @@ class ElmoEmbedding(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> keras.KerasTensor:
         check_tokens_or_ids(inputs)
+        check_mask(mask, inputs)
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
 
     def reset_states(self) -> None:

@@ -6,14 +6,27 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from bridge.errors import InputTypeError, InputValueError
+from bridge.errors import InputTypeError, InputValueError, MissingDependencyError
 from bridge.text.character_checks import check_character_ids_form
+
+if keras.backend.backend() != "tensorflow":
+    raise MissingDependencyError(
+        "The layers need Keras 3 on its TensorFlow backend. Received: the "
+        f"{keras.backend.backend()!r} backend. Set KERAS_BACKEND=tensorflow before Keras is imported."
+    )
 
 
 def check_is_tensor(inputs: Any) -> None:
     """Raises unless `inputs` is one tensor or NumPy array: Keras's own message on lists is hard to read."""
-    if isinstance(inputs, list | tuple | str | bytes | int | float) or inputs is None:
+    if isinstance(inputs, tf.RaggedTensor | tf.SparseTensor):
+        way = "inputs.to_tensor()" if isinstance(inputs, tf.RaggedTensor) else "tf.sparse.to_dense(inputs)"
+        raise InputTypeError(
+            f"`inputs` must be a dense tensor, padded at the end of its rows. Received: a {type(inputs).__name__}. "
+            f"Make it one with `{way}`."
+        )
+    if isinstance(inputs, list | tuple | dict | str | bytes | int | float) or inputs is None:
         raise InputTypeError(
             f"`inputs` must be a tensor of string tokens or of character ids. Received: {inputs!r:.80} of type "
             f"{type(inputs).__name__}. A list of token lists becomes a tensor with "
@@ -53,8 +66,31 @@ def check_tokens_or_ids(inputs: Any) -> None:
     """Raises unless `inputs` is a (symbolic) tensor of string tokens or of character ids."""
     if is_string(inputs):
         check_string_tokens(inputs)
+    elif isinstance(inputs, keras.KerasTensor) and dtype_of(inputs).startswith("float"):
+        raise InputTypeError(
+            "`inputs` must be string tokens (batch, timesteps) or integer character ids (batch, timesteps, 50). "
+            f"Received: dtype {dtype_of(inputs)}, which Keras takes where a model does not declare its input. Begin "
+            'the model with `keras.Input((None,), dtype="string")` or `keras.Input((None, 50), dtype="int32")`.'
+        )
     elif (shape := shape_of(inputs)) is not None:
         check_character_ids_form(dtype_of(inputs), shape)
+
+
+def check_mask(mask: Any, inputs: Any) -> None:
+    """Raises unless `mask` is None or a (symbolic) tensor or array `(batch, timesteps)` that fits `inputs`."""
+    if mask is None:
+        return
+    if isinstance(mask, list | tuple):  # Keras hands them on as they are
+        raise InputTypeError(
+            f"`mask` must be a tensor or NumPy array of bool. Received: {mask!r:.80} of type {type(mask).__name__}. "
+            "Make it one with `tf.constant(mask)`."
+        )
+    shape, wanted = shape_of(mask), shape_of(inputs)
+    if shape is not None and wanted is not None and not tf.TensorShape(shape).is_compatible_with(wanted[:2]):
+        raise InputValueError(
+            f"`mask` must have shape (batch, timesteps) = {wanted[:2]}. Received: shape {shape}. "
+            "Use the mask that belongs to these inputs, or none."
+        )
 
 
 def shape_of(inputs: Any) -> tuple[int | None, ...] | None:

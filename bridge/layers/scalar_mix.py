@@ -68,7 +68,9 @@ class ScalarMix(keras.layers.Layer):
                 f"Received: shape {tuple(input_shape)}."
             )
         num_layers = input_shape[-2]
-        initial = self.initial_scalar_parameters or [0.0] * num_layers
+        initial = self.initial_scalar_parameters
+        if initial is None:
+            initial = [0.0] * num_layers
         if len(initial) != num_layers:
             raise InputValueError(
                 f"`initial_scalar_parameters` must have one number for each of the {num_layers} layers. "
@@ -84,7 +86,8 @@ class ScalarMix(keras.layers.Layer):
         self.gamma = self.add_weight(name="gamma", shape=(), initializer="ones", autocast=False)
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
-        weights = ops.cast(self.gamma * ops.softmax(self.scalar_parameters), inputs.dtype)
+        # Not `ops.softmax`: Keras warns when there is one layer to mix.
+        weights = ops.cast(self.gamma * ops.exp(ops.log_softmax(self.scalar_parameters)), inputs.dtype)
         layers = ops.unstack(inputs, inputs.shape[-2], axis=-2)
         if self.do_layer_norm:
             layers = [_normalise(layer, mask) for layer in layers]
@@ -106,9 +109,11 @@ class ScalarMix(keras.layers.Layer):
 
 def _normalise(layer: Any, mask: Any) -> Any:
     """Zero mean and unit variance over the unmasked elements of the whole batch, as AllenNLP has it."""
+    dtype = keras.backend.standardize_dtype(layer.dtype)
+    if dtype != "float64":  # half precision cannot even count a batch's elements
+        layer = ops.cast(layer, "float32")
     known = ops.ones_like(layer) if mask is None else ops.cast(mask, layer.dtype)[..., None] * ops.ones_like(layer)
     count = ops.sum(known)
     mean = ops.divide_no_nan(ops.sum(layer * known), count)
     variance = ops.divide_no_nan(ops.sum(ops.square((layer - mean) * known)), count)
-    tiny = 1e-13 if keras.backend.standardize_dtype(layer.dtype) in ("float32", "float64") else 1e-4
-    return (layer - mean) / ops.sqrt(variance + tiny)
+    return ops.cast((layer - mean) / ops.sqrt(variance + 1e-13), dtype)
