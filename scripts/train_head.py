@@ -5,6 +5,7 @@ Runs on the embedded demo model and its labelled sentences by default; `--config
 
 import argparse
 import csv
+import math
 import os
 from pathlib import Path
 
@@ -24,6 +25,7 @@ mpl.use("Agg")  # writes files, needs no screen
 from matplotlib import pyplot as plt
 
 DEMO_SENTENCES = Path(__file__).resolve().parent.parent / "bridge" / "resources" / "demo" / "sentences.tsv"
+BATCH_SIZE = 32
 NEW_SENTENCES = (
     "the soup was not bad , and the bread was fresh .",
     "the soup was stale , and the bread was not good .",
@@ -67,8 +69,8 @@ def read_sentences(path: Path, split: str) -> tuple[tf.Tensor, np.ndarray]:
     return tokens, np.array([row["label"] == "praise" for row in rows], dtype="float32")
 
 
-def head_on(*token_vectors: keras.layers.Layer) -> keras.Model:
-    """The same head on whatever turns string tokens into vectors with a mask."""
+def head_on(*token_vectors: keras.layers.Layer, steps: int) -> keras.Model:
+    """The same head on whatever turns string tokens into vectors with a mask; `steps` are those of the training."""
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="string"),
@@ -80,7 +82,8 @@ def head_on(*token_vectors: keras.layers.Layer) -> keras.Model:
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
-    model.compile(keras.optimizers.Adam(1e-2), "binary_crossentropy", metrics=["accuracy"])
+    learning_rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
+    model.compile(keras.optimizers.Adam(learning_rate), "binary_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -104,7 +107,7 @@ def main() -> None:
     """Runs the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="demo", help="named model or INI file (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=12, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder to write to (default: %(default)s)")
     arguments = parser.parse_args()
@@ -123,7 +126,8 @@ def main() -> None:
     lookup.adapt(tokens)
     embedding = keras.layers.Embedding(lookup.vocabulary_size(), checkpoint.output_dim, mask_zero=True)
     elmo = ElmoEmbedding(arguments.config, dropout=0.0)  # the head has its own
-    models = {"ELMo": head_on(elmo), "Embedding": head_on(lookup, embedding)}
+    steps = arguments.epochs * math.ceil(len(labels) / BATCH_SIZE)
+    models = {"ELMo": head_on(elmo, steps=steps), "Embedding": head_on(lookup, embedding, steps=steps)}
     histories = {}
     table = Table("vectors", "training accuracy", "held-out accuracy")
     for name, model in models.items():
@@ -132,6 +136,7 @@ def main() -> None:
             labels,
             validation_data=(held_out_tokens, held_out_labels),
             epochs=arguments.epochs,
+            batch_size=BATCH_SIZE,
             verbose=0,
             callbacks=[ProgressBar(name)],
         ).history
