@@ -52,8 +52,9 @@ class ElmoEncoder:
         device: where PyTorch runs the biLM, such as `"cuda"`; the CPU by default.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence: `timesteps` grows by 2.
         max_tokens_per_pass: memory budget. A larger batch is run in several passes, each of sentences of similar
-            length and of at most so many timesteps, padding and boundaries included (or of one sentence). Not
-            with `state="carry"`, which ties sentences to rows.
+            length and of at most so many timesteps, padding and boundaries included (or of one sentence). At the
+            size of the original model 4096 timesteps take about 2 GB. Not with `state="carry"`, which ties
+            sentences to rows.
 
     Call arguments:
         char_ids: integers `(batch, timesteps, 50)` of at least 16 bits, as `batch_to_ids` makes them: a NumPy
