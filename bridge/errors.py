@@ -36,7 +36,7 @@ class MissingDependencyError(BridgeError, ImportError):
 
 
 class ProcessError(BridgeError, RuntimeError):
-    """An object is used in a process in which it cannot work, such as a forked child."""
+    """An object is used where it can no longer work: in a forked child, or after its layer was deleted."""
 
 
 class UnsupportedError(BridgeError, NotImplementedError):

@@ -5,6 +5,7 @@ same seed and the same versions give the same weights on the same kind of proces
 """
 
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,9 @@ def main() -> None:
     vocabulary = {word: number for number, word in enumerate(["", "<S>", "</S>", *words])}
 
     options = ElmoOptions.model_validate(OPTIONS)
-    untrained = write_checkpoint(FOLDER, options, initial_weights(options, SEED))
-    bilm = import_elmo()._ElmoBiLm(untrained.options_file, untrained.weight_file, requires_grad=True)
+    with tempfile.TemporaryDirectory() as folder:
+        untrained = write_checkpoint(Path(folder), options, initial_weights(options, SEED))
+        bilm = import_elmo()._ElmoBiLm(untrained.options_file, untrained.weight_file, requires_grad=True)
     model = LanguageModel(bilm, vocabulary)
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, EPOCHS * len(sentences) // BATCH_SIZE)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge import Checkpoint
+from bridge import Checkpoint, ElmoConfig
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "bridge" / "resources" / "demo"
@@ -53,6 +53,13 @@ def test_the_model_is_small_and_sound() -> None:
     checkpoint = Checkpoint.open("demo")
     assert checkpoint.weight_file.stat().st_size < 4_000_000
     assert (checkpoint.num_layers, checkpoint.output_dim, checkpoint.max_characters_per_token) == (3, 128, 50)
+
+
+def test_config_files_are_those_models() -> None:
+    demo = Checkpoint.open(ROOT / "configs" / "demo.ini")
+    assert demo.fingerprint == Checkpoint.open("demo").fingerprint
+    assert ElmoConfig.load(ROOT / "configs" / "original.ini") == ElmoConfig.load("original")
+    assert ElmoConfig.load(ROOT / "configs" / "template.ini").options_file.endswith("path/to/options.json")
 
 
 def test_train_head_beats_the_plain_embedding(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from bridge.checks import check_choice, check_integer
 from bridge.encoder.elmo_import import import_elmo
 from bridge.errors import InputTypeError, InputValueError, ProcessError
 from bridge.resources.checkpoint import Checkpoint
@@ -92,24 +93,17 @@ class ElmoEncoder:
         *,
         state: State = "zero",
         engine: Engine = "auto",
-        device: str | torch.device | None = None,
+        device: str | int | torch.device | None = None,
         keep_sentence_boundaries: bool = False,
         max_tokens_per_pass: int = 4096,
     ) -> None:
         check_choice("state", state, State)
         check_choice("engine", engine, Engine)
-        if (
-            isinstance(max_tokens_per_pass, bool)
-            or not isinstance(max_tokens_per_pass, int | np.integer)
-            or max_tokens_per_pass < 1
-        ):
-            raise InputValueError(
-                f"`max_tokens_per_pass` must be a positive integer. Received: {max_tokens_per_pass!r}."
-            )
+        check_integer("max_tokens_per_pass", max_tokens_per_pass, minimum=1)
         self.checkpoint = Checkpoint.open(config)
         self.state = state
         self.engine = "allennlp" if engine == "auto" else engine
-        self.device = torch.device(device or "cpu")
+        self.device = _device(device)
         self.keep_sentence_boundaries = keep_sentence_boundaries
         self.max_tokens_per_pass = max_tokens_per_pass
         self._lock = threading.Lock()
@@ -167,8 +161,7 @@ class ElmoEncoder:
         """Token lists to NumPy vectors, in one call.
 
         Args:
-            sentences: a list of sentences, each a list of tokens. Their number is not limited by memory beyond
-                that of the result.
+            sentences: a list of sentences, each a list of tokens, of any number: they are run in passes.
             layers: `"all"`, `"top"` (the last LSTM layer) or `"average"` (the mean of all layers).
 
         Returns:
@@ -235,7 +228,8 @@ class ElmoEncoder:
         if self.state == "zero":
             bilm._elmo_lstm.reset_states()
         result = bilm(char_ids.to(self.device))
-        layers = [layer.cpu() for layer in result["activations"]]
+        # The module is live: its user may have changed its precision.
+        layers = [layer.float().cpu() for layer in result["activations"]]
         mask = result["mask"].cpu()
         if not self.keep_sentence_boundaries:
             # Dropping both ends leaves the end-of-sentence vector of shorter rows behind: masked out here.
@@ -247,11 +241,15 @@ class ElmoEncoder:
             output.activations[target, : mask.shape[1], index] = layer
 
 
-def check_choice(argument: str, value: object, choices: Any) -> None:
-    """Raises InputValueError unless `value` is one of the strings of a Literal type."""
-    if value not in get_args(choices):
-        listed = " or ".join(f'"{choice}"' for choice in get_args(choices))
-        raise InputValueError(f"`{argument}` must be {listed}. Received: {value!r}.")
+def _device(device: str | int | torch.device | None) -> torch.device:
+    try:
+        found = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for a missing one
+        raise InputValueError(
+            f'`device` must be a device that PyTorch has here, such as "cpu" or "cuda". Received: {device!r} ({error}).'
+        ) from error
+    return found
 
 
 def _as_array(values: Any, argument: str) -> np.ndarray:

@@ -9,11 +9,11 @@ import keras
 import tensorflow as tf
 
 from bridge.layers.inputs import check_is_tensor, check_string_tokens
-from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN
 from bridge.text.characters import (
     BEGIN_WORD,
     END_WORD,
     MAX_BYTES_PER_TOKEN,
+    MAX_CHARACTERS_PER_TOKEN,
     PADDING,
     one_character_tokens,
 )

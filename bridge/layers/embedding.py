@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from bridge.encoder.encoder import ElmoEncoder, Engine, State, check_choice
+from bridge.checks import check_choice, check_integer
+from bridge.encoder.encoder import ElmoEncoder, Engine, State
 from bridge.errors import CheckpointError, InputValueError, UnsupportedError
 from bridge.layers.adapter import EncoderAdapter
 from bridge.layers.character_ids import CharacterIds
-from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string
+from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string, shape_of
 from bridge.layers.scalar_mix import ScalarMix
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
+from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
 OutputMode = Literal["elmo", "top", "average", "all"]
 
@@ -71,6 +71,9 @@ class ElmoEmbedding(keras.layers.Layer):
         ...     keras.layers.GlobalAveragePooling1D(),
         ...     keras.layers.Dense(1, activation="sigmoid"),
         ... ])
+        >>> model.save("model.keras")
+        >>> # In another process, import the layer first: `from bridge import ElmoEmbedding`.
+        >>> model = keras.models.load_model("model.keras")
 
     Reference:
         Peters et al. 2018, "Deep contextualized word representations"; AllenNLP 2.10.1, `allennlp.modules.elmo`.
@@ -88,20 +91,14 @@ class ElmoEmbedding(keras.layers.Layer):
         max_sequence_length: int | None = None,
         state: State = "zero",
         engine: Engine = "auto",
-        device: str | None = None,
+        device: str | int | None = None,
         **kwargs: Any,
     ) -> None:
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         check_choice("output_mode", output_mode, OutputMode)
-        if max_sequence_length is not None and (
-            isinstance(max_sequence_length, bool)
-            or not isinstance(max_sequence_length, int | np.integer)
-            or max_sequence_length < 1
-        ):
-            raise InputValueError(
-                f"`max_sequence_length` must be a positive integer or None. Received: {max_sequence_length!r}."
-            )
+        if max_sequence_length is not None:
+            check_integer("max_sequence_length", max_sequence_length, minimum=1)
         if output_mode != "elmo" and (do_layer_norm or scalar_mix_parameters is not None):
             raise InputValueError(
                 '`do_layer_norm` and `scalar_mix_parameters` belong to the mix of `output_mode="elmo"`. Received: '
@@ -118,7 +115,7 @@ class ElmoEmbedding(keras.layers.Layer):
         )
         self.keep_sentence_boundaries = keep_sentence_boundaries
         self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)
-        self.state, self.engine, self.device = state, engine, None if device is None else str(device)
+        self.state, self.engine = state, engine
 
         # The mix comes before the boundaries are dropped: layer norm counts them.
         self._drop_boundaries = do_layer_norm and not keep_sentence_boundaries
@@ -134,6 +131,9 @@ class ElmoEmbedding(keras.layers.Layer):
                 f"`scalar_mix_parameters` must have one number for each of the {encoder.num_layers} layers. "
                 f"Received: {self.scalar_mix_parameters}."
             )
+        self.device = None if device is None else str(encoder.device)
+        # Now: the files may change or go before the model is saved.
+        self._fingerprint = encoder.checkpoint.fingerprint
         self._elmo = EncoderAdapter(encoder)
         self._character_ids = CharacterIds(name="character_ids")
         self._dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
@@ -180,7 +180,7 @@ class ElmoEmbedding(keras.layers.Layer):
     @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_tensor(inputs)
-        return super().__call__(inputs, *args, **kwargs)
+        return super().__call__(_with_known_rank(inputs), *args, **kwargs)
 
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         check_tokens_or_ids(inputs)
@@ -243,7 +243,7 @@ class ElmoEmbedding(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "config": asdict(self.config) if isinstance(self.config, ElmoConfig) else self.config,
+            "config": self.config.to_dict() if isinstance(self.config, ElmoConfig) else self.config,
             "output_mode": self.output_mode,
             "do_layer_norm": self.do_layer_norm,
             "dropout": self._dropout.rate,
@@ -253,7 +253,7 @@ class ElmoEmbedding(keras.layers.Layer):
             "state": self.state,
             "engine": self.engine,
             "device": self.device,
-            "fingerprint": self.checkpoint.fingerprint,
+            "fingerprint": self._fingerprint,
         }
 
     @classmethod
@@ -265,14 +265,14 @@ class ElmoEmbedding(keras.layers.Layer):
         """
         config = dict(config)
         fingerprint = config.pop("fingerprint", None)
-        if isinstance(config["config"], dict):
+        if isinstance(config.get("config"), dict):
             config["config"] = ElmoConfig(**config["config"])
         layer = cls(**config)
-        if fingerprint not in (None, layer.checkpoint.fingerprint):
+        if fingerprint not in (None, layer._fingerprint):
             raise CheckpointError(
                 "A saved model must be loaded with the ELMo weights that it was trained on, of fingerprint "
                 f"{fingerprint}. Received: {layer.checkpoint.config}, of fingerprint "
-                f"{layer.checkpoint.fingerprint}. Put the original files back, or retrain the model."
+                f"{layer._fingerprint}. Put the original files back, or retrain the model."
             )
         return layer
 
@@ -284,6 +284,13 @@ class ElmoEmbedding(keras.layers.Layer):
                 "a `.keras` file, or train the head on ELMo features and export the head."
             )
         return super()._trackable_children(save_type, **kwargs)
+
+
+def _with_known_rank(inputs: Any) -> Any:
+    """A dataset may not know the rank of its elements, which Keras needs; their dtype tells."""
+    if shape_of(inputs) is not None:
+        return inputs
+    return tf.ensure_shape(inputs, [None, None] if is_string(inputs) else [None, None, MAX_CHARACTERS_PER_TOKEN])
 
 
 def _with_boundaries(tokens: tf.Tensor) -> tf.Tensor:

@@ -112,8 +112,8 @@ def _normalise(layer: Any, mask: Any) -> Any:
     dtype = keras.backend.standardize_dtype(layer.dtype)
     if dtype != "float64":  # half precision cannot even count a batch's elements
         layer = ops.cast(layer, "float32")
-    known = ops.ones_like(layer) if mask is None else ops.cast(mask, layer.dtype)[..., None] * ops.ones_like(layer)
-    count = ops.sum(known)
+    known = ops.ones_like(layer[..., :1]) if mask is None else ops.cast(mask, layer.dtype)[..., None]
+    count = ops.sum(known) * layer.shape[-1]
     mean = ops.divide_no_nan(ops.sum(layer * known), count)
     variance = ops.divide_no_nan(ops.sum(ops.square((layer - mean) * known)), count)
     return ops.cast((layer - mean) / ops.sqrt(variance + 1e-13), dtype)

@@ -16,7 +16,8 @@ import numpy as np
 from bridge.errors import BridgeError, CheckpointError, ResourceNotFoundError
 from bridge.resources.config import REMOTE, ElmoConfig
 from bridge.resources.fetch import fetch
-from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN, ElmoOptions, read_options
+from bridge.resources.options import ElmoOptions, read_options
+from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
 # Numbered parts of a biLM: AllenNLP ignores those beyond what the options say, and computes something else.
 NUMBERED_PARTS = re.compile(r"(CNN/W_cnn_|CNN/b_cnn_|CNN_high_|RNN_[01]/RNN/MultiRNNCell/Cell)\d+")

@@ -11,9 +11,7 @@ import difflib
 import os
 import re
 import textwrap
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bridge.errors import ConfigError, InputTypeError, ResourceNotFoundError
@@ -115,7 +113,11 @@ class ElmoConfig:
             return config
         if config is not None:
             return _from_config(config, "the argument `config`")
-        return _from_environment(os.environ)
+        return _from_environment()
+
+    def to_dict(self) -> dict[str, str | None]:
+        """The constructor's arguments, for a config file; where they were read is left out."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.compare}
 
     @staticmethod
     def named_models() -> list[str]:
@@ -123,10 +125,10 @@ class ElmoConfig:
         return list(_read_ini(MODELS_FILE).sections())
 
 
-def _from_environment(environment: Mapping[str, str]) -> ElmoConfig:
+def _from_environment() -> ElmoConfig:
     """`ELMO_OPTIONS_FILE` with `ELMO_WEIGHT_FILE`, or `ELMO_CONFIG`; an empty variable counts as not set."""
-    options_file, weight_file = environment.get("ELMO_OPTIONS_FILE"), environment.get("ELMO_WEIGHT_FILE")
-    config = environment.get("ELMO_CONFIG")
+    options_file, weight_file = os.environ.get("ELMO_OPTIONS_FILE"), os.environ.get("ELMO_WEIGHT_FILE")
+    config = os.environ.get("ELMO_CONFIG")
     if config and (options_file or weight_file):
         raise ConfigError(
             "The environment must name one source of weights. Received: ELMO_CONFIG beside ELMO_OPTIONS_FILE or "
@@ -204,16 +206,7 @@ def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
         raise ConfigError(f"{error} It was read from section [{matches[0]}] of {described}.") from None
 
 
-@cache
-def _read_packaged_models(path: Path) -> configparser.ConfigParser:
-    return _parse_ini(path)
-
-
 def _read_ini(path: Path) -> configparser.ConfigParser:
-    return _read_packaged_models(path) if path == MODELS_FILE else _parse_ini(path)
-
-
-def _parse_ini(path: Path) -> configparser.ConfigParser:
     # No interpolation: `%` is an ordinary character of paths and URLs.
     parser = configparser.ConfigParser(interpolation=None, default_section="")
     try:

@@ -14,11 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from bridge.errors import CheckpointError
+from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-# AllenNLP hard-codes tokens of 50 characters: ids in the input and in its sentence boundaries.
-MAX_CHARACTERS_PER_TOKEN = 50
 
 # Bounded: every layer has its own datasets, and a slip of the keyboard must not list a billion as missing.
 MAX_LAYERS = 100

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bridge.errors import InputTypeError, InputValueError
-from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN
-from bridge.text.characters import MAX_CHARACTER_ID
+from bridge.text.characters import MAX_CHARACTER_ID, MAX_CHARACTERS_PER_TOKEN
 
 # int8 and uint8 cannot hold 261.
 CHARACTER_ID_DTYPES = ("int16", "int32", "int64", "uint16", "uint32", "uint64")

@@ -7,14 +7,16 @@ padded inside the token; the id 0 means "no token". The table is that of the pub
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
+from bridge.checks import check_integer
 from bridge.errors import InputTypeError, InputValueError
-from bridge.resources.options import MAX_CHARACTERS_PER_TOKEN
 
+# AllenNLP hard-codes this: in its input and in its sentence boundaries.
+MAX_CHARACTERS_PER_TOKEN = 50
 MAX_BYTES_PER_TOKEN = MAX_CHARACTERS_PER_TOKEN - 2
 
 BEGIN_SENTENCE, END_SENTENCE, BEGIN_WORD, END_WORD, PADDING = 257, 258, 259, 260, 261
@@ -58,9 +60,9 @@ def token_lists(sentences: Any) -> list[list[str]]:
     Raises:
         InputTypeError: there are no sentences to iterate over, or a sentence is a string or no sequence.
     """
-    if _is_sequence(sentences):
+    if _is_ordered(sentences):
         sentences = list(sentences)
-        if all(map(_is_sequence, sentences)):
+        if all(map(_is_ordered, sentences)):
             return [list(sentence) for sentence in sentences]
     raise InputTypeError(
         "`sentences` must be a list of sentences, each a list of tokens. "
@@ -68,8 +70,12 @@ def token_lists(sentences: Any) -> list[list[str]]:
     )
 
 
-def _is_sequence(values: Any) -> bool:
-    return isinstance(values, Iterable) and not isinstance(values, str | bytes)
+def _is_ordered(values: Any) -> bool:
+    return (
+        isinstance(values, Iterable)
+        and not isinstance(values, str | bytes | Set | Mapping)
+        and getattr(values, "ndim", 1) > 0  # an array without dimensions calls itself iterable
+    )
 
 
 def batch_to_ids(
@@ -89,19 +95,15 @@ def batch_to_ids(
         `(1, 0, 50)`.
 
     Raises:
-        InputTypeError: a sentence is a string (split it first), or a token is not a string.
+        InputTypeError: a sentence is a string (split it first) or has no order, or a token is not a string.
         InputValueError: `max_sequence_length` is negative, or a character of `tokens_to_add` is out of range.
 
     Example:
         >>> batch_to_ids([["The", "cat", "sat"], ["Hello"]]).shape
         (2, 3, 50)
     """
-    if max_sequence_length is not None and (
-        isinstance(max_sequence_length, bool) or not isinstance(max_sequence_length, int | np.integer)
-    ):
-        raise InputTypeError(f"`max_sequence_length` must be an integer or None. Received: {max_sequence_length!r}.")
-    if max_sequence_length is not None and max_sequence_length < 0:
-        raise InputValueError(f"`max_sequence_length` must be at least 0. Received: {max_sequence_length}.")
+    if max_sequence_length is not None:
+        check_integer("max_sequence_length", max_sequence_length, minimum=0)
     special_ids = one_character_tokens(tokens_to_add)
 
     rows = [sentence[:max_sequence_length] for sentence in token_lists(sentences)]

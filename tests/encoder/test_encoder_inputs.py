@@ -92,11 +92,17 @@ def test_refused_ids(encoder: ElmoEncoder, char_ids: Any, error: type[Exception]
         ({"engine": "fast"}, "`engine` must be .*\"auto\".*Received: 'fast'"),
         ({"engine": None}, "`engine` must be .*Received: None"),
         *(
-            ({"max_tokens_per_pass": value}, f"`max_tokens_per_pass` must be a positive integer. Received: {value}")
-            for value in (0, -1, 2.5, None, True)
+            ({"max_tokens_per_pass": value}, f"`max_tokens_per_pass` must be at least 1. Received: {value}")
+            for value in (0, -1)
         ),
+        *(
+            ({"max_tokens_per_pass": value}, f"`max_tokens_per_pass` must be an integer. Received: {value}")
+            for value in (2.5, None, True)
+        ),
+        ({"device": "gpu"}, "`device` must be a device that PyTorch has here.*Received: 'gpu'"),
+        ({"device": 1000}, "`device` must be a device that PyTorch has here.*Received: 1000"),
     ],
 )
 def test_refused_arguments(small: ElmoConfig, arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(InputValueError, match=words):
+    with pytest.raises((InputValueError, InputTypeError), match=words):
         ElmoEncoder(small, **arguments)

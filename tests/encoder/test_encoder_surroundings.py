@@ -183,3 +183,12 @@ attempt("parent", lambda: made_before)
         "made in a child with one thread True",
         "parent True",
     ]
+
+
+def test_a_module_of_another_precision_still_gives_float32(small: ElmoConfig) -> None:
+    encoder = ElmoEncoder(small)
+    expected = encoder(IDS).activations
+    encoder.module.double()
+    activations = encoder(IDS).activations
+    assert activations.dtype == torch.float32
+    torch.testing.assert_close(activations, expected, atol=1e-6, rtol=0)

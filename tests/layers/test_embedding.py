@@ -54,6 +54,19 @@ INPUTS: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.parametrize("max_sequence_length", [None, 2])
+def test_a_dataset_that_does_not_know_its_rank(max_sequence_length: int | None, small: ElmoConfig) -> None:
+    layer = ElmoEmbedding(small, max_sequence_length=max_sequence_length, dropout=0.0)
+    for batch, dtype in ((TOKENS.numpy(), tf.string), (IDS, tf.int32)):
+        data = tf.data.Dataset.from_tensors(batch).map(partial(unknown_rank, dtype=dtype))
+        (output,) = data.map(layer)
+        np.testing.assert_allclose(output, layer(TOKENS), atol=1e-6)
+
+
+def unknown_rank(batch: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    return tf.py_function(lambda values: values, [batch], dtype)
+
+
 @pytest.mark.parametrize("kind", INPUTS)
 def test_every_kind_of_input_gives_the_same(kind: str, embed: ElmoEmbedding) -> None:
     output = embed(INPUTS[kind]())

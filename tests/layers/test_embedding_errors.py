@@ -140,10 +140,18 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "output_mode": ({"output_mode": "last"}, r"""`output_mode` must be "elmo" .*Received: 'last'"""),
     "state": ({"state": "keep"}, "`state` must be .*Received: 'keep'"),
     "engine": ({"engine": "tensorflow"}, "`engine` must be .*Received: 'tensorflow'"),
-    "no timesteps": ({"max_sequence_length": 0}, "`max_sequence_length` must be a positive integer or None"),
+    "no timesteps": ({"max_sequence_length": 0}, "`max_sequence_length` must be at least 1. Received: 0"),
     "negative timesteps": ({"max_sequence_length": -1}, "`max_sequence_length` must be .*Received: -1"),
     "timesteps as a truth value": ({"max_sequence_length": True}, "`max_sequence_length` must be .*Received: True"),
     "timesteps as a float": ({"max_sequence_length": 3.0}, "`max_sequence_length` must be .*Received: 3.0"),
+    "layer norm without a mix": (
+        {"do_layer_norm": True, "output_mode": "top"},
+        "`do_layer_norm` and `scalar_mix_parameters` belong to the mix .*Received: .*'top'",
+    ),
+    "parameters without a mix": (
+        {"scalar_mix_parameters": [1, 2, 3], "output_mode": "all"},
+        "`do_layer_norm` and `scalar_mix_parameters` belong to the mix",
+    ),
     "a mix of two": (
         {"scalar_mix_parameters": [0, 1]},
         r"`scalar_mix_parameters` .* 3 layers\. Received: \[0\.0, 1\.0\]",
@@ -155,7 +163,7 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", WRONG_ARGUMENTS)
 def test_wrong_arguments_fail_when_the_layer_is_made(case: str, small: ElmoConfig) -> None:
     arguments, text = WRONG_ARGUMENTS[case]
-    with pytest.raises(InputValueError, match=text):
+    with pytest.raises((InputValueError, InputTypeError), match=text):
         ElmoEmbedding(small, **arguments)
 
 

@@ -106,6 +106,23 @@ def test_other_weights_than_saved_are_refused(tmp_path: Path) -> None:
         keras.models.load_model(path)
 
 
+def test_weights_replaced_before_the_save_are_refused_too(tmp_path: Path) -> None:
+    model = make_model(random_model(tmp_path))
+    random_model(tmp_path, seed=1)
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(CheckpointError, match="must be loaded with the ELMo weights that it was trained on"):
+        keras.models.load_model(tmp_path / "model.keras")
+
+
+def test_a_model_can_be_saved_after_its_weight_files_went(tmp_path: Path) -> None:
+    model = make_model(random_model(tmp_path))
+    (tmp_path / "weights.hdf5").unlink()
+    (tmp_path / "options.json").unlink()
+    model.save(tmp_path / "model.keras")
+    random_model(tmp_path)  # and they are back
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(TOKENS), model(TOKENS))
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     path = write_model_with_weights(tmp_path)
     (tmp_path / "weights.hdf5").unlink()

@@ -26,7 +26,7 @@ for name in ("ElmoEmbedding", "CharacterIds"):
 LOAD_AND_PREDICT = """
 import sys
 import keras, numpy, tensorflow
-import bridge.layers.embedding  # registers the layer
+from bridge import ElmoEmbedding  # makes the layer known to Keras
 tokens = tensorflow.constant([["The", "cat", "sat"], ["Hello", "", ""]])
 numpy.save(sys.argv[2], keras.models.load_model(sys.argv[1])(tokens))
 """
