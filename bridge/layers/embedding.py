@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bridge.checks import check_choice, check_integer
 from bridge.encoder.encoder import ElmoEncoder, Engine, State
-from bridge.errors import CheckpointError, InputValueError, UnsupportedError
+from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
 from bridge.layers.adapter import EncoderAdapter
 from bridge.layers.character_ids import CharacterIds
 from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string, shape_of
@@ -97,6 +97,8 @@ class ElmoEmbedding(keras.layers.Layer):
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         check_choice("output_mode", output_mode, OutputMode)
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
+            raise InputValueError(f"`dropout` must be a rate from 0 to 1. Received: {dropout!r}.")
         if max_sequence_length is not None:
             check_integer("max_sequence_length", max_sequence_length, minimum=1)
         if output_mode != "elmo" and (do_layer_norm or scalar_mix_parameters is not None):
@@ -261,13 +263,21 @@ class ElmoEmbedding(keras.layers.Layer):
         """Makes the layer of a saved model.
 
         Raises:
-            CheckpointError: the config now leads to other weights than those that the layer was saved with.
+            ResourceNotFoundError: the config leads to no weights.
+            CheckpointError: the config leads to other weights than those that the layer was saved with.
         """
         config = dict(config)
         fingerprint = config.pop("fingerprint", None)
         if isinstance(config.get("config"), dict):
             config["config"] = ElmoConfig(**config["config"])
-        layer = cls(**config)
+        try:
+            layer = cls(**config)
+        except ResourceNotFoundError as error:
+            raise ResourceNotFoundError(
+                f"A saved model needs the ELMo weights that it was trained on, where `config` says. Received: "
+                f"config={config.get('config')!r} from the saved model. {error} A relative path is relative to the "
+                "working directory: load the model from where it was made, or put the files there again."
+            ) from error
         if fingerprint not in (None, layer._fingerprint):
             raise CheckpointError(
                 "A saved model must be loaded with the ELMo weights that it was trained on, of fingerprint "

@@ -25,7 +25,7 @@ MODELS_URL_VARIABLE = "ELMO_MODELS_URL"
 DEFAULT_VARIABLES = {MODELS_URL_VARIABLE: "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo"}
 
 WAYS = (
-    "Give one of: `options_file=` and `weight_file=`; `config=` with an INI file or a named model; "
+    "Give one of: `config=` with an INI file, a named model or ElmoConfig(options_file, weight_file); "
     "the environment variables ELMO_OPTIONS_FILE and ELMO_WEIGHT_FILE; the environment variable ELMO_CONFIG."
 )
 FORM = "Write a line [ELMO], and below it the lines `options_file = PATH` and `weight_file = PATH`, as UTF-8 text."
@@ -197,7 +197,9 @@ def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
             f"Section [{matches[0]}] must have {' and '.join(required)}, and may have {' and '.join(optional)}. "
             f"Received: {described}, in which {', '.join(problems)}."
         )
-    origins = {key: f"{described}, line {_line_of(path, matches[0], key)}" for key in section}
+    # Of the packaged file no user knows a line.
+    lines = {key: "" if path == MODELS_FILE else f", line {_line_of(path, matches[0], key)}" for key in section}
+    origins = {key: described + line for key, line in lines.items()}
     files = [_relative_to(path.parent, _expand(section[key], origins[key])) for key in required]
     digests = [section.get(key) or None for key in optional]
     try:
@@ -216,7 +218,7 @@ def _read_ini(path: Path) -> configparser.ConfigParser:
         raise ConfigError(
             f"`config` must be an INI file with an [ELMO] section. Received: {path}, which can't be read as one: "
             f"{textwrap.shorten(str(error), 300)}. {FORM} "
-            "The files of a model themselves are given as `options_file=` and `weight_file=`."
+            "The files of a model themselves are given as ElmoConfig(options_file, weight_file)."
         ) from error
     return parser
 

@@ -35,7 +35,7 @@ def fetch(path: str, origin: str) -> Path:
     except Exception as error:  # each of its cloud clients has an error hierarchy of its own
         remedy = (
             "Check the address (http, https, s3, gs or hf) and the network. Files that you already have can be named "
-            f"with `options_file=` and `weight_file=`, or in an INI file; {MODELS_URL_VARIABLE} can name a mirror of "
+            f"in an INI file or as ElmoConfig(options_file, weight_file); {MODELS_URL_VARIABLE} can name a mirror of "
             "the published models."
             if remote
             else "Check the archive's path and the member's name."

@@ -75,9 +75,9 @@ def check_character_ids(char_ids: np.ndarray, mask: np.ndarray | None = None) ->
     tokens = (char_ids != 0).any(axis=-1)
     lengths = _prefix_lengths(
         tokens,
-        "`char_ids` must have padding (zeros) only after the tokens of a row: AllenNLP shifts anything else silently. "
-        "Received: row {row} with padding at timestep {timestep}, before a token. Pad at the end, with "
-        "`padding='post'` in `pad_sequences`, and take empty strings out of sentences.",
+        '`char_ids` must have padding (zeros; `""` in string tokens) only after the tokens of a row: AllenNLP shifts '
+        "anything else silently. Received: row {row} of the batch with padding at timestep {timestep}, before a "
+        "token. Pad at the end, with `padding='post'` in `pad_sequences`, and take empty strings out of sentences.",
     )
     if mask is None:
         return lengths

@@ -88,7 +88,7 @@ def batch_to_ids(
     Args:
         sentences: a list of sentences, each a list of tokens. An empty string is a token here, as in AllenNLP.
         max_sequence_length: number of timesteps to pad and truncate to; the longest sentence's by default.
-        tokens_to_add: special tokens and their characters, see `one_character_tokens`.
+        tokens_to_add: special tokens and their characters from 0 to 260, such as `{"<unk>": 1}`.
 
     Returns:
         int32 `(batch, timesteps, 50)`; a row of zeros is "no token". `[]` gives `(0, 0, 50)`, `[[]]` gives

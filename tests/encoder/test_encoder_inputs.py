@@ -73,8 +73,8 @@ WRONG_IDS: list[tuple[Any, type[Exception], str]] = [
     (IDS[:, :, :49], InputValueError, "49 characters a token"),
     (IDS + 1, InputValueError, "from 0 to 261. Received: 262 in row 0 at timestep 0"),
     (IDS - 1, InputValueError, "from 0 to 261. Received: -1 in row 1 at timestep 0"),
-    (IDS[:, ::-1], InputValueError, "padding .zeros. only after.*row 2 with padding at timestep 0"),
-    (np.concatenate([IDS, IDS], axis=1), InputValueError, "padding .zeros. only after.*row 2 .* timestep 1"),
+    (IDS[:, ::-1], InputValueError, "padding .zeros; .* only after.*row 2 of the batch with padding at timestep 0"),
+    (np.concatenate([IDS, IDS], axis=1), InputValueError, "padding .zeros; .* only after.*row 2 .* timestep 1"),
 ]
 
 

@@ -59,8 +59,12 @@ def graph_call(embed: ElmoEmbedding, inputs: Any, mask: Any = None) -> Any:
 
 WRONG_VALUES: dict[str, tuple[Callable[[], Any], Any, str]] = {
     # what: the input, the mask, part of the text
-    "padding before a token": (lambda: tf.constant([["a", "", "b"]]), None, "row 0 with padding at timestep 1"),
-    "padding first": (lambda: tf.constant(IDS[:, ::-1]), None, "row 1 with padding at timestep 0"),
+    "padding before a token": (
+        lambda: tf.constant([["a", "", "b"]]),
+        None,
+        "row 0 of the batch with padding at timestep 1",
+    ),
+    "padding first": (lambda: tf.constant(IDS[:, ::-1]), None, "row 1 of the batch with padding at timestep 0"),
     "an id too high": (lambda: tf.constant(IDS + 1), None, "from 0 to 261. Received: 262 in row 0 at timestep 0"),
     "a negative id": (lambda: tf.constant(-IDS), None, "from 0 to 261. Received: -259"),
     "mask with a hole": (
@@ -144,6 +148,8 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "negative timesteps": ({"max_sequence_length": -1}, "`max_sequence_length` must be .*Received: -1"),
     "timesteps as a truth value": ({"max_sequence_length": True}, "`max_sequence_length` must be .*Received: True"),
     "timesteps as a float": ({"max_sequence_length": 3.0}, "`max_sequence_length` must be .*Received: 3.0"),
+    "a rate above 1": ({"dropout": 2}, "`dropout` must be a rate from 0 to 1. Received: 2"),
+    "a rate as text": ({"dropout": "0.5"}, "`dropout` must be a rate from 0 to 1. Received: '0.5'"),
     "layer norm without a mix": (
         {"do_layer_norm": True, "output_mode": "top"},
         "`do_layer_norm` and `scalar_mix_parameters` belong to the mix .*Received: .*'top'",

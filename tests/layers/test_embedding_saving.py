@@ -126,7 +126,10 @@ def test_a_model_can_be_saved_after_its_weight_files_went(tmp_path: Path) -> Non
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     path = write_model_with_weights(tmp_path)
     (tmp_path / "weights.hdf5").unlink()
-    with pytest.raises(ResourceNotFoundError, match="`weight_file` must name a file that exists"):
+    with pytest.raises(
+        ResourceNotFoundError,
+        match=r"A saved model needs the ELMo weights .*`weight_file` must name a file that exists",
+    ):
         keras.models.load_model(path)
 
 

@@ -113,7 +113,7 @@ def test_nothing_named_lists_the_ways(environment: dict[str, str], monkeypatch: 
     with pytest.raises(ConfigError) as error:
         ElmoConfig.load()
     for way in (
-        "`options_file=` and `weight_file=`",
+        "ElmoConfig(options_file, weight_file)",
         "`config=`",
         "INI file",
         "named model",
@@ -162,9 +162,9 @@ def test_forms_of_an_ini_file(text: str | bytes, tmp_path: Path) -> None:
         ("[ELMO]\noptions_file = a\n  b\nweight_file = c\n", ["`options_file` takes in the line below it"]),
         ("[ELMO]\noptions_file = ${NOT_SET}/a\nweight_file = b\n", ["line 2", "NOT_SET is not set", "Set it"]),
         (f"[ELMO]\n{FILES}weight_sha256 = abc\n", ["`weight_sha256`", "64 hexadecimal digits", "'abc'"]),
-        (bytes(range(256)), ["can't decode", "UTF-8", "`options_file=` and `weight_file=`"]),
+        (bytes(range(256)), ["can't decode", "UTF-8", "ElmoConfig(options_file, weight_file)"]),
         (f"[ELMO]\n{FILES}".encode("utf-16"), ["can't decode", "UTF-8"]),
-        ('{\n  "lstm": {}\n}', ["no section headers", "`options_file=` and `weight_file=`"]),
+        ('{\n  "lstm": {}\n}', ["no section headers", "ElmoConfig(options_file, weight_file)"]),
         ("[ELMO]\n" + "junk\n" * 9999, ["parsing errors"]),
     ],
     ids=range(18),

@@ -137,7 +137,14 @@ def test_newest_cached_version_without_a_network(server: Server) -> None:
     not_found(f"{server.url}/w.hdf5", "refused")
 
 
-REMEDY = ["Check the address", "the network", "`options_file=`", "`weight_file=`", "INI file", "ELMO_MODELS_URL"]
+REMEDY = [
+    "Check the address",
+    "the network",
+    "ElmoConfig(options_file",
+    "`weight_file=`",
+    "INI file",
+    "ELMO_MODELS_URL",
+]
 
 
 @pytest.mark.parametrize("status", [404, 403, 500, 503])

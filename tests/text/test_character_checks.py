@@ -60,8 +60,11 @@ def with_id(value: int, *, dtype: str = "int32") -> np.ndarray:
         (with_id(-1), "from 0 to 261. Received: -1 in row 1 at timestep 2"),
         (with_id(2**16 - 1, dtype="uint16"), "from 0 to 261. Received: 65535"),
         (with_id(2**64 - 1, dtype="uint64"), "from 0 to 261. Received: 18446744073709551615"),
-        (IDS[:, ::-1], "padding .zeros. only after the tokens.*row 0 with padding at timestep 0"),
-        (np.concatenate([IDS, IDS], axis=1), "only after the tokens.*row 0 with padding at timestep 1.*padding='post'"),
+        (IDS[:, ::-1], "padding .zeros; .* only after the tokens.*row 0 of the batch with padding at timestep 0"),
+        (
+            np.concatenate([IDS, IDS], axis=1),
+            "only after the tokens.*row 0 of the batch with padding at timestep 1.*padding='post'",
+        ),
     ],
 )
 def test_refused_ids(char_ids: np.ndarray, words: str) -> None:
