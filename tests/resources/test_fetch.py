@@ -140,8 +140,7 @@ def test_newest_cached_version_without_a_network(server: Server) -> None:
 REMEDY = [
     "Check the address",
     "the network",
-    "ElmoConfig(options_file",
-    "`weight_file=`",
+    "ElmoConfig(options_file, weight_file)",
     "INI file",
     "ELMO_MODELS_URL",
 ]
