@@ -274,7 +274,7 @@ class ElmoEmbedding(keras.layers.Layer):
             layer = cls(**config)
         except ResourceNotFoundError as error:
             raise ResourceNotFoundError(
-                f"A saved model needs the ELMo weights that it was trained on, where `config` says. Received: "
+                "A saved model needs the ELMo weights that it was trained on, where `config` says. Received: "
                 f"config={config.get('config')!r} from the saved model. {error} A relative path is relative to the "
                 "working directory: load the model from where it was made, or put the files there again."
             ) from error
