@@ -1,7 +1,7 @@
 """Trains the embedded demo model and writes it: a small biLM, on unlabelled sentences of the demo's kind.
 
-A language model of both directions, as in Peters et al. 2018, in AllenNLP's own modules. It takes three and a half minutes. The
-same seed and the same versions give the same weights on the same kind of processor.
+A language model of both directions, as in Peters et al. 2018, in AllenNLP's own modules. It takes three and a
+half minutes. The same seed and the same versions give the same weights on the same kind of processor.
 """
 
 import random
