@@ -22,3 +22,11 @@ def check_integer(argument: str, value: object, minimum: int) -> None:
         )
     if value < minimum:
         raise InputValueError(f"`{argument}` must be at least {minimum}. Received: {value}.")
+
+
+def check_boolean(argument: str, value: object) -> None:
+    """Raises InputTypeError unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InputTypeError(
+            f"`{argument}` must be True or False. Received: {value!r:.80} of type {type(value).__name__}."
+        )

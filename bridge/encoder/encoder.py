@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from bridge.checks import check_choice, check_integer
-from bridge.encoder.elmo_import import import_elmo
-from bridge.errors import InputTypeError, InputValueError, ProcessError
+from bridge.checks import check_boolean, check_choice, check_integer
+from bridge.encoder.arguments import as_array, as_device
+from bridge.encoder.build import build_elmo
+from bridge.encoder.warm_up import warm_up_batches
+from bridge.errors import ProcessError, UnsupportedError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.text.character_checks import check_character_ids, check_character_ids_form
 from bridge.text.characters import batch_to_ids, token_lists
 
-State = Literal["zero", "carry"]
+State = Literal["zero", "warm", "carry"]
 Engine = Literal["auto", "allennlp"]
 Layers = Literal["all", "top", "average"]
-
-# Building borrows torch's seed and default dtype, which are the whole process's: one encoder at a time.
-_building = threading.Lock()
 
 
 class BiLmOutput(NamedTuple):
@@ -45,10 +43,11 @@ class ElmoEncoder:
     """AllenNLP's `Elmo`, from character ids to every layer of its biLM.
 
     Args:
-        config: which weights: what `ElmoConfig.load` accepts.
-        state: `"zero"` starts every sentence from the zero state, so that its vectors do not depend on the
-            sentences before or beside it. `"carry"` is AllenNLP's own behaviour: row `i` of a batch starts from
-            the state in which row `i` of the batch before it ended.
+        config: which weights: what `ElmoConfig.load` accepts, or an open `Checkpoint`.
+        state: where every sentence starts. `"zero"`: from the zero state. `"warm"`: from the state in which a short
+            text that comes with the package leaves this biLM. With both, vectors do not depend on the sentences
+            before or beside. `"carry"` is AllenNLP's own behaviour: row `i` of a batch starts from the state in
+            which row `i` of the batch before it ended.
         engine: `"allennlp"` runs AllenNLP's own biLM; `"auto"` picks the fastest exact one, which is that.
         device: where PyTorch runs the biLM, such as `"cuda"`; the CPU by default.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence: `timesteps` grows by 2.
@@ -89,7 +88,7 @@ class ElmoEncoder:
 
     def __init__(
         self,
-        config: str | os.PathLike[str] | ElmoConfig | None = None,
+        config: str | os.PathLike[str] | ElmoConfig | Checkpoint | None = None,
         *,
         state: State = "zero",
         engine: Engine = "auto",
@@ -99,32 +98,18 @@ class ElmoEncoder:
     ) -> None:
         check_choice("state", state, State)
         check_choice("engine", engine, Engine)
+        check_boolean("keep_sentence_boundaries", keep_sentence_boundaries)
         check_integer("max_tokens_per_pass", max_tokens_per_pass, minimum=1)
-        self.checkpoint = Checkpoint.open(config)
+        self.checkpoint = config if isinstance(config, Checkpoint) else Checkpoint.open(config)
         self.state = state
         self.engine = "allennlp" if engine == "auto" else engine
-        self.device = _device(device)
+        self.device = as_device(device)
         self.keep_sentence_boundaries = keep_sentence_boundaries
         self.max_tokens_per_pass = max_tokens_per_pass
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._pid = os.getpid()
-        # AllenNLP draws random weights before it loads the real ones: keep that out of the caller's seed.
-        # The caller's default dtype, default device and inference mode must not shape the module either.
-        with (
-            _building,
-            torch.random.fork_rng(devices=[]),
-            torch.inference_mode(False),
-            torch.device("cpu"),
-            _float32_by_default(),
-        ):
-            self.module = import_elmo().Elmo(
-                str(self.checkpoint.options_file),
-                str(self.checkpoint.weight_file),
-                num_output_representations=1,
-                dropout=0.0,
-                keep_sentence_boundaries=keep_sentence_boundaries,
-            )
-        self.module.to(self.device).eval()
+        self._warm_state: tuple[torch.Tensor, ...] | None = None
+        self.module = build_elmo(self.checkpoint, keep_sentence_boundaries, self.device)
 
     @property
     def num_layers(self) -> int:
@@ -137,16 +122,43 @@ class ElmoEncoder:
         return self.checkpoint.output_dim
 
     def __call__(self, char_ids: Any, mask: Any = None) -> BiLmOutput:
-        ids = _as_array(char_ids, "char_ids")
+        if any(parameter.is_meta for parameter in self._bilm.parameters()):
+            raise UnsupportedError(
+                "The encoder of a layer with requires_grad=True has no weights of its own: they are the layer's Keras "
+                "variables. Call the layer, or make an `ElmoEncoder` of its own."
+            )
+        return self._encode(char_ids, mask, None)
+
+    def call_with(self, parameters: Mapping[str, torch.Tensor], char_ids: Any, mask: Any = None) -> BiLmOutput:
+        """The same call with other biLM parameters, differentiable by them where PyTorch's grad mode is on.
+
+        Args:
+            parameters: by name, as `release_parameters` gave them; all of one dtype, which is that of the result.
+            char_ids, mask: as in a call.
+        """
+        return self._encode(char_ids, mask, parameters)
+
+    def release_parameters(self) -> dict[str, np.ndarray]:
+        """Gives the biLM's parameters away: afterwards `module` holds none, and only `call_with` works."""
+        if self.state == "warm":
+            self._make_warm_state()
+        parameters = {name: parameter.detach().cpu().numpy() for name, parameter in self._bilm.named_parameters()}
+        self.module.to("meta")
+        return parameters
+
+    def _encode(self, char_ids: Any, mask: Any, parameters: Mapping[str, torch.Tensor] | None) -> BiLmOutput:
+        ids = as_array(char_ids, "char_ids")
         check_character_ids_form(ids.dtype.name, ids.shape)
-        lengths = check_character_ids(ids, None if mask is None else _as_array(mask, "mask"))
+        lengths = check_character_ids(ids, None if mask is None else as_array(mask, "mask"))
         self._check_process()
         batch, timesteps = ids.shape[0], ids.shape[1] + (2 if self.keep_sentence_boundaries else 0)
+        dtype = torch.float32 if parameters is None else next(iter(parameters.values())).dtype
+        differentiable = parameters is not None and torch.is_grad_enabled()
         # Neither inference mode, whose tensors could not be carried out of it, nor autocast comes in from the caller.
         autocast = torch.autocast("cuda" if self.device.type == "cuda" else "cpu", enabled=False)
-        with self._lock, torch.inference_mode(False), autocast, torch.no_grad():
+        with self._lock, torch.inference_mode(False), autocast, torch.set_grad_enabled(differentiable):
             output = BiLmOutput(
-                torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=torch.float32, device="cpu"),
+                torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=dtype, device="cpu"),
                 torch.zeros(batch, timesteps, dtype=torch.bool, device="cpu"),
             )
             for rows in self._passes(lengths):
@@ -154,7 +166,7 @@ class ElmoEncoder:
                 # A copy, which PyTorch may hold on to: the caller's memory may be read-only, or TensorFlow's.
                 pass_ids = ids[rows, :longest].astype(np.int64)
                 pass_ids[np.arange(longest) >= lengths[rows, None]] = 0
-                self._run(torch.from_numpy(pass_ids), rows, output)
+                self._run(torch.from_numpy(pass_ids), rows, output, parameters)
         return output
 
     def embed(self, sentences: Sequence[Sequence[str]], layers: Layers = "all") -> list[np.ndarray]:
@@ -222,59 +234,46 @@ class ElmoEncoder:
             yield order[start : start + rows]
             start += rows
 
-    def _run(self, char_ids: torch.Tensor, rows: np.ndarray, output: BiLmOutput) -> None:
+    def _run(
+        self,
+        char_ids: torch.Tensor,
+        rows: np.ndarray,
+        output: BiLmOutput,
+        parameters: Mapping[str, torch.Tensor] | None,
+    ) -> None:
         """Runs the biLM on one pass and writes its rows of the output."""
-        bilm = self._bilm
-        if self.state == "zero":
-            bilm._elmo_lstm.reset_states()
-        result = bilm(char_ids.to(self.device))
+        self._set_start_state(len(rows), output.activations.dtype)
+        char_ids = char_ids.to(self.device)
+        if parameters is None:
+            result = self._bilm(char_ids)
+        else:
+            moved = {name: parameter.to(self.device) for name, parameter in parameters.items()}
+            result = torch.func.functional_call(self._bilm, moved, (char_ids,))
         # The module is live: its user may have changed its precision.
-        layers = [layer.float().cpu() for layer in result["activations"]]
+        layers = [layer.to("cpu", output.activations.dtype) for layer in result["activations"]]
         mask = result["mask"].cpu()
         if not self.keep_sentence_boundaries:
             # Dropping both ends leaves the end-of-sentence vector of shorter rows behind: masked out here.
-            mask = char_ids.any(dim=-1)
+            mask = char_ids.any(dim=-1).cpu()
             layers = [layer[:, 1:-1] * mask[:, :, None] for layer in layers]
         target = torch.from_numpy(rows)
         output.mask[target, : mask.shape[1]] = mask
         for index, layer in enumerate(layers):
             output.activations[target, : mask.shape[1], index] = layer
 
+    def _set_start_state(self, rows: int, dtype: torch.dtype) -> None:
+        """AllenNLP's LSTM starts from the state that it holds, a row of it for each row of the batch."""
+        if self.state == "zero":
+            self._bilm._elmo_lstm.reset_states()
+        elif self.state == "warm":
+            states = self._warm_state or self._make_warm_state()
+            self._bilm._elmo_lstm._states = tuple(part.to(dtype).repeat(1, rows, 1) for part in states)
 
-def _device(device: str | int | torch.device | None) -> torch.device:
-    try:
-        found = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for a missing one
-        raise InputValueError(
-            f'`device` must be a device that PyTorch has here, such as "cpu" or "cuda". Received: {device!r} ({error}).'
-        ) from error
-    return found
-
-
-def _as_array(values: Any, argument: str) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        # NumPy has no bfloat16.
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    if isinstance(values, list | tuple) or not hasattr(values, "__array__"):
-        remedy = {
-            "char_ids": "Sentences go through `batch_to_ids` first; nested lists of ids through "
-            "`np.array(ids, dtype='int32')`.",
-            "mask": "Nested lists go through `np.array(mask, dtype=bool)` first.",
-        }[argument]
-        raise InputTypeError(
-            f"`{argument}` must be a NumPy array or a tensor. Received: {values!r:.80} of type "
-            f"{type(values).__name__}. {remedy}"
-        )
-    return np.asarray(values)
-
-
-@contextmanager
-def _float32_by_default() -> Iterator[None]:
-    dtype = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(dtype)
+    def _make_warm_state(self) -> tuple[torch.Tensor, ...]:
+        """Reads the warm-up text, and keeps the state `(n_layers, 1, dim)` and memory in which it ends."""
+        with self._lock, torch.no_grad():
+            self._bilm._elmo_lstm.reset_states()
+            for char_ids in warm_up_batches():
+                self._bilm(torch.from_numpy(char_ids).long().to(self.device))
+            self._warm_state = tuple(part.clone() for part in self._bilm._elmo_lstm._states)
+            return self._warm_state

@@ -6,13 +6,10 @@ import weakref
 from collections.abc import Callable
 
 import tensorflow as tf
-import torch
 
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.errors import ProcessError
-
-# TensorFlow aborts the process on memory that is aligned to less.
-ALIGNMENT = 64
+from bridge.layers.tensors import to_tensorflow
 
 
 class EncoderAdapter:
@@ -43,11 +40,16 @@ class EncoderAdapter:
         if tf.executing_eagerly():
             return self._callback(*arguments)
         layers = tf.py_function(self._callback, arguments, tf.float32, name="elmo")
-        batch, timesteps = (char_ids.shape[0], char_ids.shape[1]) if char_ids.shape.rank else (None, None)
-        if timesteps is not None and self.encoder.keep_sentence_boundaries:
-            timesteps += 2
-        layers.set_shape((batch, timesteps, self.encoder.num_layers, self.encoder.output_dim))
+        layers.set_shape(activations_shape(self.encoder, char_ids))
         return layers
+
+
+def activations_shape(encoder: ElmoEncoder, char_ids: tf.Tensor) -> tuple[int | None, ...]:
+    """Static shape of what the encoder makes of char ids."""
+    batch, timesteps = (char_ids.shape[0], char_ids.shape[1]) if char_ids.shape.rank else (None, None)
+    if timesteps is not None and encoder.keep_sentence_boundaries:
+        timesteps += 2
+    return (batch, timesteps, encoder.num_layers, encoder.output_dim)
 
 
 def _weak_callback(encoder: ElmoEncoder) -> Callable[..., tf.Tensor]:
@@ -62,10 +64,3 @@ def _weak_callback(encoder: ElmoEncoder) -> Callable[..., tf.Tensor]:
         return to_tensorflow(output.activations)
 
     return run_elmo
-
-
-def to_tensorflow(tensor: torch.Tensor) -> tf.Tensor:
-    """A CPU tensor as a TensorFlow tensor, without a copy where possible. Nobody may write to it afterwards."""
-    if tensor.numel() and tensor.is_contiguous() and tensor.data_ptr() % ALIGNMENT == 0:
-        return tf.experimental.dlpack.from_dlpack(tensor.__dlpack__())
-    return tf.constant(tensor.numpy())

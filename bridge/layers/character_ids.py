@@ -31,17 +31,18 @@ class CharacterIds(keras.layers.Layer):
         **kwargs: `name` and so on, as for every Keras layer.
 
     Call arguments:
-        inputs: string tensor `(batch, timesteps)`: UTF-8 tokens, `""` where there is none.
+        inputs: string tensor `(batch, timesteps)` or `(batch, passages, timesteps)`: UTF-8 tokens, `""` where there is
+            none.
 
     Returns:
-        int32 `(batch, timesteps, 50)`.
+        int32 `(batch, timesteps, 50)` or `(batch, passages, timesteps, 50)`.
 
     Masking:
         The mask `(batch, timesteps)` is true where a token is. An incoming mask cuts it further, not the ids.
 
     Raises:
         InputTypeError: the input is not a string tensor.
-        InputValueError: the input is not of rank 2.
+        InputValueError: the input is of another rank.
 
     Example:
         >>> CharacterIds()(tf.constant([["The", "cat"], ["Hello", ""]])).shape
@@ -67,9 +68,10 @@ class CharacterIds(keras.layers.Layer):
         check_string_tokens(inputs)
         characters = tf.cast(tf.io.decode_raw(inputs, tf.uint8, fixed_length=MAX_BYTES_PER_TOKEN), tf.int32)
         length = tf.minimum(tf.strings.length(inputs), MAX_BYTES_PER_TOKEN)[..., tf.newaxis]
+        no_padding = [[0, 0]] * inputs.shape.rank
         position = tf.range(MAX_BYTES_PER_TOKEN + 1)
         # What follows the begin-of-word character: bytes + 1, the end-of-word character, padding.
-        tail = tf.where(position < length, tf.pad(characters, [[0, 0], [0, 0], [0, 1]]) + 1, PADDING)
+        tail = tf.where(position < length, tf.pad(characters, [*no_padding, [0, 1]]) + 1, PADDING)
         tail = tf.where(position == length, END_WORD, tail)
         ids = tf.concat([tf.fill(tf.shape(length), BEGIN_WORD), tail], axis=-1)
         for token, special_id in self._special_ids.items():

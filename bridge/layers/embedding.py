@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,54 +10,78 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from bridge.checks import check_choice, check_integer
+from bridge.checks import check_boolean, check_integer
 from bridge.encoder.encoder import ElmoEncoder, Engine, State
+from bridge.encoder.warm_up import WARM_UP_SHA256
 from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
-from bridge.layers.adapter import EncoderAdapter
+from bridge.layers.bilm import ElmoBiLm
 from bridge.layers.character_ids import CharacterIds
 from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string, shape_of
+from bridge.layers.representations import ElmoRepresentations, OutputMode
+from bridge.layers.saved_weights import find_checkpoint, hollow_checkpoint
 from bridge.layers.scalar_mix import ScalarMix
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
+from bridge.resources.options import ElmoOptions
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
-OutputMode = Literal["elmo", "top", "average", "all"]
+# Arguments that `ElmoRepresentations` keeps for the layer.
+OF_REPRESENTATIONS = (
+    "output_mode",
+    "num_output_representations",
+    "do_layer_norm",
+    "dropout",
+    "scalar_mix_parameters",
+    "mix_regularizer",
+    "pooling",
+    "seed",
+)
 
 
 @keras.saving.register_keras_serializable(package="elmo_keras_bridge")
 class ElmoEmbedding(keras.layers.Layer):
     """Contextual word vectors from AllenNLP's ELMo.
 
-    The biLM is frozen and runs in PyTorch. The mix of its layers is a native Keras layer, `scalar_mix`, whose
-    weights train, save and show in `summary()` like any other. Arguments that AllenNLP's `Elmo` has mean what
-    they mean there.
+    The biLM runs in PyTorch. It is frozen, or its parameters are Keras variables and train with the model. The mix of
+    its layers is a native Keras layer, `scalar_mix`, whose weights train, save and show in `summary()` like any
+    other. Arguments that AllenNLP's `Elmo` has mean what they mean there.
 
     Args:
-        config: which weights: what `ElmoConfig.load` accepts.
+        config: which weights: what `ElmoConfig.load` accepts, or an open `Checkpoint`.
         output_mode: `"elmo"` is the learned mix of all layers, `"top"` the last LSTM layer, `"average"` the mean
             of all layers, `"all"` every layer, ready for `ScalarMix`.
+        num_output_representations: how many outputs, each with a mix of its own. More than one give a list.
+        requires_grad: fine-tune the biLM: its parameters become Keras variables, float32 (float64 under that policy).
         do_layer_norm: see `ScalarMix`. Its statistics run over the whole batch and the sentence boundaries, so
             vectors then depend on the other sentences of the batch.
         dropout: rate of the dropout on the output, in training only.
-        scalar_mix_parameters: fixes the mix at these numbers (before the softmax), one a layer; nothing trains.
+        scalar_mix_parameters: fixes the mix at these numbers (before the softmax), one a layer; it never trains.
+        mix_regularizer: Keras regularizer of the mix's numbers before the softmax.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence.
+        pooling: `"mean"` averages the vectors of a sentence's tokens; a sentence without any gets zeros.
         max_sequence_length: pad and truncate every batch to so many tokens, in training and inference alike.
-        state, engine, device: see `ElmoEncoder`.
+        embed_weights: write the two weight files into every saved `.keras` file, which then needs no others. With
+            `requires_grad` the biLM is in it anyway.
+        seed: of the dropout.
+        state, engine, device: see `ElmoEncoder`. With `state="carry"` a `fit` that shuffles is refused.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Call arguments:
         inputs: string tokens `(batch, timesteps)` with `""` as padding, or integer character ids
-            `(batch, timesteps, 50)` with rows of zeros as padding; padding comes after the tokens.
+            `(batch, timesteps, 50)` with rows of zeros as padding; padding comes after the tokens. Either may have one
+            more axis, `(batch, passages, timesteps, ...)`.
         mask: optional bool `(batch, timesteps)`; what it masks counts as padding. It may only cut the end of a
             row. An incoming Keras mask is used likewise.
 
     Returns:
         `(batch, timesteps, output_dim)` of the layer's compute dtype, zeros at padding; with `output_mode="all"`
-        `(batch, timesteps, num_layers, output_dim)`. `timesteps` grows by 2 with `keep_sentence_boundaries`; padding
-        is then not zero with `do_layer_norm`, as in AllenNLP.
+        `(batch, timesteps, num_layers, output_dim)`; with `pooling` without `timesteps`. `timesteps` grows by 2 with
+        `keep_sentence_boundaries`; padding is then not zero with `do_layer_norm`, as in AllenNLP. A list of them with
+        several `num_output_representations`.
 
     Masking:
-        The mask `(batch, timesteps)` is true where a token is.
+        The mask `(batch, timesteps)` is true where a token is. With `pooling` there is none, but for passages
+        `(batch, passages)`, true where there is a token.
 
     Raises:
         ConfigError, ResourceNotFoundError, CheckpointError, MissingDependencyError: when the layer is made.
@@ -81,14 +106,20 @@ class ElmoEmbedding(keras.layers.Layer):
 
     def __init__(
         self,
-        config: str | os.PathLike[str] | ElmoConfig | None = None,
+        config: str | os.PathLike[str] | ElmoConfig | Checkpoint | None = None,
         *,
         output_mode: OutputMode = "elmo",
+        num_output_representations: int = 1,
+        requires_grad: bool = False,
         do_layer_norm: bool = False,
         dropout: float = 0.5,
         scalar_mix_parameters: Sequence[float] | None = None,
+        mix_regularizer: Any = None,
         keep_sentence_boundaries: bool = False,
+        pooling: Literal["mean"] | None = None,
         max_sequence_length: int | None = None,
+        embed_weights: bool = False,
+        seed: int | None = None,
         state: State = "zero",
         engine: Engine = "auto",
         device: str | int | None = None,
@@ -96,194 +127,202 @@ class ElmoEmbedding(keras.layers.Layer):
     ) -> None:
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
-        check_choice("output_mode", output_mode, OutputMode)
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
-            raise InputValueError(f"`dropout` must be a rate from 0 to 1. Received: {dropout!r}.")
+        check_boolean("requires_grad", requires_grad)
+        check_boolean("keep_sentence_boundaries", keep_sentence_boundaries)
+        check_boolean("embed_weights", embed_weights)
         if max_sequence_length is not None:
             check_integer("max_sequence_length", max_sequence_length, minimum=1)
-        if output_mode != "elmo" and (do_layer_norm or scalar_mix_parameters is not None):
-            raise InputValueError(
-                '`do_layer_norm` and `scalar_mix_parameters` belong to the mix of `output_mode="elmo"`. Received: '
-                f"one of them beside output_mode={output_mode!r}. Leave it out, or mix the layers of "
-                '`output_mode="all"` with a `ScalarMix` of your own.'
-            )
         self.supports_masking = True
         self.supports_jit = False  # XLA cannot compile a call into PyTorch
-        self.config = config if config is None or isinstance(config, ElmoConfig) else os.fspath(config)
-        self.output_mode = output_mode
-        self.do_layer_norm = do_layer_norm
-        self.scalar_mix_parameters = (
-            None if scalar_mix_parameters is None else [float(value) for value in scalar_mix_parameters]
-        )
+        given = config.config if isinstance(config, Checkpoint) else config
+        self.config = given if given is None or isinstance(given, ElmoConfig) else os.fspath(given)
+        self.requires_grad = requires_grad
         self.keep_sentence_boundaries = keep_sentence_boundaries
         self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)
+        self.embed_weights = embed_weights
         self.state, self.engine = state, engine
 
-        # The mix comes before the boundaries are dropped: layer norm counts them.
-        self._drop_boundaries = do_layer_norm and not keep_sentence_boundaries
-        encoder = ElmoEncoder(
-            self.config,
+        self._character_ids = CharacterIds(name="character_ids")
+        self.representations = ElmoRepresentations(
+            output_mode,
+            num_output_representations,
+            do_layer_norm,
+            dropout,
+            scalar_mix_parameters,
+            mix_regularizer,
+            # The mix comes before the boundaries are dropped: layer norm counts them.
+            drop_boundaries=do_layer_norm and not keep_sentence_boundaries,
+            pooling=pooling,
+            seed=seed,
+            trainable=self.trainable,
+            dtype=self.dtype_policy,
+            name="representations",
+        )
+        self.bilm = ElmoBiLm(
+            config,
+            requires_grad=requires_grad,
+            keep_sentence_boundaries=keep_sentence_boundaries or self.representations.drop_boundaries,
+            embed_weights=embed_weights,
             state=state,
             engine=engine,
             device=device,
-            keep_sentence_boundaries=keep_sentence_boundaries or self._drop_boundaries,
+            trainable=self.trainable,
+            dtype=self.dtype_policy,
+            name="bilm",
         )
-        if scalar_mix_parameters is not None and len(scalar_mix_parameters) != encoder.num_layers:
+        self.device = None if device is None else str(self.encoder.device)
+        parameters = self.representations.scalar_mix_parameters
+        if parameters is not None and len(parameters) != self.checkpoint.num_layers:
             raise InputValueError(
-                f"`scalar_mix_parameters` must have one number for each of the {encoder.num_layers} layers. "
-                f"Received: {self.scalar_mix_parameters}."
+                f"`scalar_mix_parameters` must have one number for each of the {self.checkpoint.num_layers} layers. "
+                f"Received: {parameters}."
             )
-        self.device = None if device is None else str(encoder.device)
-        # Now: the files may change or go before the model is saved.
-        self._fingerprint = encoder.checkpoint.fingerprint
-        self._elmo = EncoderAdapter(encoder)
-        self._character_ids = CharacterIds(name="character_ids")
-        self._dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
-        # In float32 under a mixed policy too: only the result is cast.
-        self.scalar_mix: Any = (
-            ScalarMix(
-                do_layer_norm,
-                scalar_mix_parameters,
-                # Keras asks the weights, not this layer, which of them train.
-                trainable=self.trainable and scalar_mix_parameters is None,
-                dtype=self.variable_dtype,
-                name="scalar_mix",
-            )
-            if output_mode == "elmo"
-            else None
-        )
 
     @property
     def encoder(self) -> ElmoEncoder:
-        """The PyTorch side; `encoder.module` is the live AllenNLP `Elmo`."""
-        return self._elmo.encoder
+        """The PyTorch side; `encoder.module` is the live AllenNLP `Elmo`, without weights if `requires_grad`."""
+        return self.bilm.encoder
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The weights in use."""
+        """The weights in use; with `requires_grad` those that the training began with."""
         return self.encoder.checkpoint
 
     @property
-    def trainable(self) -> bool:
-        """Whether the layer trains. A mix that `scalar_mix_parameters` fixes never does."""
-        return super().trainable
+    def scalar_mixes(self) -> list[ScalarMix]:
+        """The mix of each output, with `output_mode="elmo"`."""
+        return self.representations.scalar_mixes
 
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        # Keras passes it on to every layer inside: thawing a model would thaw the fixed mix.
-        keras.layers.Layer.trainable.fset(self, value)
-        if self.scalar_mix is not None and self.scalar_mix_parameters is not None:
-            self.scalar_mix.trainable = False
+    @property
+    def scalar_mix(self) -> Any:
+        """The mix of the first output; None without `output_mode="elmo"`."""
+        return self.scalar_mixes[0] if self.scalar_mixes else None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if self.scalar_mix is not None:
-            self.scalar_mix.build((None, None, self.checkpoint.num_layers, self.checkpoint.output_dim))
+        self.bilm.build((None, None, MAX_CHARACTERS_PER_TOKEN))
+        self.representations.build((None, None, self.checkpoint.num_layers, self.checkpoint.output_dim))
 
     @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_tensor(inputs)
         return super().__call__(_with_known_rank(inputs), *args, **kwargs)
 
-    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> Any:
         check_tokens_or_ids(inputs)
         check_mask(mask, inputs)
         char_ids = self._character_ids(inputs) if is_string(inputs) else inputs
-        char_ids = self._fit_length(char_ids)
-        layers = self._elmo(char_ids, None if mask is None else self._fit_length(mask))
-        if self.output_mode == "top":
-            output = layers[:, :, -1]
-        elif self.output_mode == "average":
-            output = tf.reduce_mean(layers, axis=2)
-        elif self.output_mode == "all":
-            output = layers
-        else:
-            tokens = self._token_mask(inputs, mask)
-            output = self.scalar_mix(layers, mask=_with_boundaries(tokens) if self._drop_boundaries else tokens)
-            if self._drop_boundaries:
-                output = output[:, 1:-1] * tf.cast(tokens, output.dtype)[..., tf.newaxis]
-        return self._dropout(tf.cast(output, self.compute_dtype), training=training)
+        layers = self.bilm(
+            self._fit_length(char_ids, axis=-2),
+            mask=None if mask is None else self._fit_length(mask, axis=-1),
+            training=training,
+        )
+        return self.representations(layers, mask=self._token_mask(inputs, mask), training=training)
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> tf.Tensor | None:
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         if isinstance(inputs, keras.KerasTensor):
             return None  # of a symbolic input; the mask of a real one is computed when the model runs
-        return self._token_mask(inputs, previous_mask)
+        return self.representations.compute_mask(None, self._token_mask(inputs, previous_mask))
 
     def _token_mask(self, inputs: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
-        """Bool `(batch, timesteps)` of the output."""
+        """Bool `(batch, timesteps)` of what comes out of the biLM."""
         tokens = tf.not_equal(inputs, "") if is_string(inputs) else tf.reduce_any(inputs != 0, axis=-1)
         if mask is not None:
             tokens &= tf.cast(mask, tf.bool)
-        tokens = self._fit_length(tokens)
-        return _with_boundaries(tokens) if self.keep_sentence_boundaries else tokens
+        tokens = self._fit_length(tokens, axis=-1)
+        if self.encoder.keep_sentence_boundaries:  # every row has two more, which come before its padding
+            tokens = tf.pad(tokens, [[0, 0]] * (tokens.shape.rank - 1) + [[2, 0]], constant_values=True)
+        return tokens
 
-    def _fit_length(self, values: tf.Tensor) -> tf.Tensor:
-        """Pads and truncates the timesteps to `max_sequence_length`."""
+    def _fit_length(self, values: tf.Tensor, axis: int) -> tf.Tensor:
+        """Pads and truncates the timesteps, which are on that axis, to `max_sequence_length`."""
         if self.max_sequence_length is None:
             return values
-        values = values[:, : self.max_sequence_length]
-        missing = self.max_sequence_length - tf.shape(values)[1]
-        padded = tf.pad(values, [[0, 0], [0, missing]] + [[0, 0]] * (values.shape.rank - 2))
-        return tf.ensure_shape(padded, [values.shape[0], self.max_sequence_length, *values.shape[2:]])
+        axis += values.shape.rank
+        values = values[(*[slice(None)] * axis, slice(self.max_sequence_length))]
+        missing = self.max_sequence_length - tf.shape(values)[axis]
+        padded = tf.pad(values, [[0, missing if dimension == axis else 0] for dimension in range(values.shape.rank)])
+        return tf.ensure_shape(padded, [*values.shape[:axis], self.max_sequence_length, *values.shape[axis + 1 :]])
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        batch, timesteps = input_shape[:2]
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        # What ends in 50 is taken for character ids: a shape alone does not tell passages of strings apart.
+        is_ids = len(input_shape) > 2 and input_shape[-1] in (None, MAX_CHARACTERS_PER_TOKEN)
+        return self._output_shape(input_shape[:-1] if is_ids else input_shape)
+
+    def _output_shape(self, tokens_shape: tuple[int | None, ...]) -> Any:
+        *leading, timesteps = tokens_shape
         timesteps = self.max_sequence_length or timesteps
-        if timesteps is not None and self.keep_sentence_boundaries:
+        if timesteps is not None and self.encoder.keep_sentence_boundaries:
             timesteps += 2
-        layers = (self.checkpoint.num_layers,) if self.output_mode == "all" else ()
-        return (batch, timesteps, *layers, self.checkpoint.output_dim)
+        return self.representations.compute_output_shape(
+            (*leading, timesteps, self.checkpoint.num_layers, self.checkpoint.output_dim)
+        )
 
-    def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> keras.KerasTensor:
+    def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         check_tokens_or_ids(inputs)
         check_mask(mask, inputs)
-        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=self.compute_dtype)
+        shapes = self._output_shape(inputs.shape if is_string(inputs) else inputs.shape[:-1])
+        if isinstance(shapes, list):
+            return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
+        return keras.KerasTensor(shapes, dtype=self.compute_dtype)
 
     def reset_states(self) -> None:
         """Forgets what `state="carry"` carried."""
         self.encoder.reset_states()
 
     def get_config(self) -> dict[str, Any]:
-        return {
+        representations = self.representations.get_config()
+        config = {
             **super().get_config(),
             "config": self.config.to_dict() if isinstance(self.config, ElmoConfig) else self.config,
-            "output_mode": self.output_mode,
-            "do_layer_norm": self.do_layer_norm,
-            "dropout": self._dropout.rate,
-            "scalar_mix_parameters": self.scalar_mix_parameters,
+            **{name: representations[name] for name in OF_REPRESENTATIONS},
+            "requires_grad": self.requires_grad,
             "keep_sentence_boundaries": self.keep_sentence_boundaries,
             "max_sequence_length": self.max_sequence_length,
+            "embed_weights": self.embed_weights,
             "state": self.state,
             "engine": self.engine,
             "device": self.device,
-            "fingerprint": self._fingerprint,
+            "fingerprint": self.bilm.fingerprint,
         }
+        if self.bilm.holds_weights:  # without the options they could not be read
+            config["options"] = self.checkpoint.options.model_dump(mode="json")
+        if self.state == "warm":
+            config["warm_up_sha256"] = WARM_UP_SHA256
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ElmoEmbedding:
         """Makes the layer of a saved model.
 
+        The weights are those with the saved fingerprint: where the config says, else where the environment says, else
+        the saved model's own.
+
         Raises:
-            ResourceNotFoundError: the config leads to no weights.
-            CheckpointError: the config leads to other weights than those that the layer was saved with.
+            ResourceNotFoundError: they are not there. Nothing is downloaded.
+            CheckpointError: there are other weights than those that the layer was saved with.
+            UnsupportedError: the layer started from the state of another warm-up text.
         """
         config = dict(config)
-        fingerprint = config.pop("fingerprint", None)
         if isinstance(config.get("config"), dict):
             config["config"] = ElmoConfig(**config["config"])
-        try:
-            layer = cls(**config)
-        except ResourceNotFoundError as error:
-            raise ResourceNotFoundError(
-                "A saved model needs the ELMo weights that it was trained on, where `config` says. Received: "
-                f"config={config.get('config')!r} from the saved model. {error} A relative path is relative to the "
-                "working directory: load the model from where it was made, or put the files there again."
-            ) from error
-        if fingerprint not in (None, layer._fingerprint):
-            raise CheckpointError(
-                "A saved model must be loaded with the ELMo weights that it was trained on, of fingerprint "
-                f"{fingerprint}. Received: {layer.checkpoint.config}, of fingerprint "
-                f"{layer._fingerprint}. Put the original files back, or retrain the model."
+        fingerprint, options = config.pop("fingerprint", None), config.pop("options", None)
+        if config.pop("warm_up_sha256", WARM_UP_SHA256) != WARM_UP_SHA256:
+            raise UnsupportedError(
+                'A model with `state="warm"` must be loaded by a version of this package with the warm-up text that it '
+                "was trained with. Received: a model of another version. Install that one, or train the model again."
             )
+        if fingerprint is None:  # written by hand
+            return cls(**config)
+        missing = None
+        try:
+            checkpoint = find_checkpoint(config["config"], fingerprint)
+        except (ResourceNotFoundError, CheckpointError) as error:
+            if options is None:
+                raise
+            checkpoint, missing = hollow_checkpoint(ElmoOptions.model_validate_json(json.dumps(options))), error
+        layer = cls(**{**config, "config": checkpoint})
+        layer.config = config["config"]
+        layer.bilm.fingerprint, layer.bilm.missing_weights = fingerprint, missing
         return layer
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
@@ -291,7 +330,7 @@ class ElmoEmbedding(keras.layers.Layer):
             raise UnsupportedError(
                 "A model with ElmoEmbedding can't be exported as a SavedModel: the call into PyTorch exists in this "
                 "process only, and the export would fail or run another function elsewhere. Use `model.save` with "
-                "a `.keras` file, or train the head on ELMo features and export the head."
+                "a `.keras` file, or export the head alone: `bridge.split_head(model)` takes ELMo features."
             )
         return super()._trackable_children(save_type, **kwargs)
 
@@ -301,8 +340,3 @@ def _with_known_rank(inputs: Any) -> Any:
     if shape_of(inputs) is not None:
         return inputs
     return tf.ensure_shape(inputs, [None, None] if is_string(inputs) else [None, None, MAX_CHARACTERS_PER_TOKEN])
-
-
-def _with_boundaries(tokens: tf.Tensor) -> tf.Tensor:
-    """The mask after both sentence boundaries were added: every row has two more, at its begin."""
-    return tf.pad(tokens, [[0, 0], [2, 0]], constant_values=True)

@@ -18,7 +18,7 @@ if keras.backend.backend() != "tensorflow":
     )
 
 
-def check_is_tensor(inputs: Any) -> None:
+def check_is_tensor(inputs: Any, wanted: str = "string tokens or of character ids") -> None:
     """Raises unless `inputs` is one tensor or NumPy array: Keras's own message on lists is hard to read."""
     if isinstance(inputs, tf.RaggedTensor | tf.SparseTensor):
         way = "inputs.to_tensor()" if isinstance(inputs, tf.RaggedTensor) else "tf.sparse.to_dense(inputs)"
@@ -28,9 +28,9 @@ def check_is_tensor(inputs: Any) -> None:
         )
     if isinstance(inputs, list | tuple | dict | str | bytes | int | float) or inputs is None:
         raise InputTypeError(
-            f"`inputs` must be a tensor of string tokens or of character ids. Received: {inputs!r:.80} of type "
-            f"{type(inputs).__name__}. A list of token lists becomes a tensor with "
-            "`tf.ragged.constant(sentences).to_tensor()`, or character ids with `batch_to_ids(sentences)`."
+            f"`inputs` must be a tensor of {wanted}. Received: {inputs!r:.80} of type {type(inputs).__name__}. "
+            "`bridge.to_tensor(values)` makes one of lists, arrays and columns. A list of token lists also becomes a "
+            "tensor with `tf.ragged.constant(sentences).to_tensor()`, or character ids with `batch_to_ids(sentences)`."
         )
 
 
@@ -47,15 +47,15 @@ def dtype_of(inputs: Any) -> str:
 
 
 def check_string_tokens(inputs: Any) -> None:
-    """Raises unless `inputs` is a (symbolic) string tensor of rank 2."""
-    wanted = "`inputs` must be string tokens of shape (batch, timesteps)"
+    """Raises unless `inputs` is a (symbolic) string tensor of rank 2, or 3 with passages."""
+    wanted = "`inputs` must be string tokens of shape (batch, timesteps) or (batch, passages, timesteps)"
     if not is_string(inputs):
         raise InputTypeError(
             f"{wanted}. Received: dtype {dtype_of(inputs)}. A model declares them with "
             '`keras.Input((None,), dtype="string")`.'
         )
     shape = shape_of(inputs)
-    if shape is not None and len(shape) != 2:
+    if shape is not None and len(shape) not in (2, 3):
         raise InputValueError(
             f"{wanted}. Received: shape {shape}. Split sentences into tokens first; a ragged list of token lists "
             "becomes a tensor with `tf.ragged.constant(sentences).to_tensor()`."
@@ -73,11 +73,11 @@ def check_tokens_or_ids(inputs: Any) -> None:
             'the model with `keras.Input((None,), dtype="string")` or `keras.Input((None, 50), dtype="int32")`.'
         )
     elif (shape := shape_of(inputs)) is not None:
-        check_character_ids_form(dtype_of(inputs), shape)
+        check_character_ids_form(dtype_of(inputs), shape, passages=True)
 
 
 def check_mask(mask: Any, inputs: Any) -> None:
-    """Raises unless `mask` is None or a (symbolic) tensor or array `(batch, timesteps)` that fits `inputs`."""
+    """Raises unless `mask` is None or a (symbolic) tensor or array with an element for each token of `inputs`."""
     if mask is None:
         return
     if isinstance(mask, list | tuple):  # Keras hands them on as they are
@@ -86,9 +86,12 @@ def check_mask(mask: Any, inputs: Any) -> None:
             "Make it one with `tf.constant(mask)`."
         )
     shape, wanted = shape_of(mask), shape_of(inputs)
-    if shape is not None and wanted is not None and not tf.TensorShape(shape).is_compatible_with(wanted[:2]):
+    if wanted is not None and not is_string(inputs):
+        wanted = wanted[:-1]
+    if shape is not None and wanted is not None and not tf.TensorShape(shape).is_compatible_with(wanted):
+        axes = "(batch, timesteps)" if len(wanted) == 2 else "(batch, passages, timesteps)"
         raise InputValueError(
-            f"`mask` must have shape (batch, timesteps) = {wanted[:2]}. Received: shape {shape}. "
+            f"`mask` must have shape {axes} = {wanted}. Received: shape {shape}. "
             "Use the mask that belongs to these inputs, or none."
         )
 

@@ -22,11 +22,13 @@ class ScalarMix(keras.layers.Layer):
         do_layer_norm: normalise every layer before it is weighed, by one mean and variance over all unmasked
             elements of the batch.
         initial_scalar_parameters: one number a layer, before the softmax; zeros by default, which is the average.
+        mix_regularizer: Keras regularizer of `scalar_parameters`, such as `"l2"` or `keras.regularizers.L2(0.001)`.
+            It pulls the mix towards the average.
         trainable: whether `scalar_parameters` and `gamma` train.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Call arguments:
-        inputs: `(batch, timesteps, num_layers, output_dim)`.
+        inputs: `(batch, timesteps, num_layers, output_dim)`, or `(batch, passages, timesteps, ...)`.
         mask: optional, bool `(batch, timesteps)`. Only `do_layer_norm` uses it.
 
     Returns:
@@ -36,7 +38,7 @@ class ScalarMix(keras.layers.Layer):
         An incoming mask goes on to the next layer.
 
     Raises:
-        InputValueError: the input is not of rank 4, its number of layers is unknown, or
+        InputValueError: the input is of another rank, its number of layers is unknown, or
             `initial_scalar_parameters` has another length.
 
     Example:
@@ -51,6 +53,7 @@ class ScalarMix(keras.layers.Layer):
         self,
         do_layer_norm: bool = False,
         initial_scalar_parameters: Sequence[float] | None = None,
+        mix_regularizer: Any = None,
         trainable: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -60,11 +63,13 @@ class ScalarMix(keras.layers.Layer):
         self.initial_scalar_parameters = (
             None if initial_scalar_parameters is None else [float(value) for value in initial_scalar_parameters]
         )
+        self.mix_regularizer = keras.regularizers.get(mix_regularizer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) != 4 or input_shape[-2] is None:
+        if len(input_shape) not in (4, 5) or input_shape[-2] is None:
             raise InputValueError(
-                "`inputs` must have shape (batch, timesteps, num_layers, output_dim) with a known num_layers. "
+                "`inputs` must have shape (batch, timesteps, num_layers, output_dim), or the same with "
+                "(batch, passages, timesteps, ...), and a known num_layers. "
                 f"Received: shape {tuple(input_shape)}."
             )
         num_layers = input_shape[-2]
@@ -74,13 +79,14 @@ class ScalarMix(keras.layers.Layer):
         if len(initial) != num_layers:
             raise InputValueError(
                 f"`initial_scalar_parameters` must have one number for each of the {num_layers} layers. "
-                f"Received: {initial}."
+                f"Received: {initial}. `ElmoEmbedding` calls them `scalar_mix_parameters`."
             )
         # No autocast: a softmax of bfloat16 parameters would be coarser than the mix itself.
         self.scalar_parameters = self.add_weight(
             name="scalar_parameters",
             shape=(num_layers,),
             initializer=lambda shape, dtype: ops.convert_to_tensor(initial, dtype=dtype),
+            regularizer=self.mix_regularizer,
             autocast=False,
         )
         self.gamma = self.add_weight(name="gamma", shape=(), initializer="ones", autocast=False)
@@ -104,6 +110,7 @@ class ScalarMix(keras.layers.Layer):
             **super().get_config(),
             "do_layer_norm": self.do_layer_norm,
             "initial_scalar_parameters": self.initial_scalar_parameters,
+            "mix_regularizer": keras.regularizers.serialize(self.mix_regularizer),
         }
 
 

@@ -55,11 +55,12 @@ class Checkpoint:
     options: ElmoOptions
 
     @classmethod
-    def open(cls, config: str | os.PathLike[str] | ElmoConfig | None = None) -> Checkpoint:
+    def open(cls, config: str | os.PathLike[str] | ElmoConfig | None = None, *, download: bool = True) -> Checkpoint:
         """Finds (or fetches) both files and checks them against each other. Never unpickles anything.
 
         Args:
             config: what `ElmoConfig.load` accepts.
+            download: whether files at a URL may be downloaded. Otherwise they must be in the cache already.
 
         Raises:
             ResourceNotFoundError: a file is missing or could not be fetched.
@@ -74,7 +75,7 @@ class Checkpoint:
             (config.weight_file, config.weight_origin),
         ):
             try:
-                files.append(fetch(path, origin))
+                files.append(fetch(path, origin, download))
             except ResourceNotFoundError as error:
                 missing.append(str(error))
         if missing:

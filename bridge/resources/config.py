@@ -115,6 +115,9 @@ class ElmoConfig:
             return _from_config(config, "the argument `config`")
         return _from_environment()
 
+    def __str__(self) -> str:
+        return f"{self.options_file} and {self.weight_file}"
+
     def to_dict(self) -> dict[str, str | None]:
         """The constructor's arguments, for a config file; where they were read is left out."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.compare}

@@ -9,7 +9,7 @@ from bridge.errors import ResourceNotFoundError
 from bridge.resources.config import MODELS_URL_VARIABLE, REMOTE
 
 
-def fetch(path: str, origin: str) -> Path:
+def fetch(path: str, origin: str, download: bool = True) -> Path:
     """Returns the local file that `path` names; downloads it first when it is a URL.
 
     URLs and `archive.zip!file` go through `cached_path`: its cache folder is `~/.cache/cached_path` or what
@@ -18,6 +18,8 @@ def fetch(path: str, origin: str) -> Path:
     Args:
         path: local path, URL, or either of an archive with `!` and the member's name behind it.
         origin: where the path was read, for the error message.
+        download: whether a URL may be downloaded. Otherwise the newest cached version is returned, without a look at
+            the network.
 
     Raises:
         ResourceNotFoundError: there is no such file, it is a folder, or it could not be fetched.
@@ -27,6 +29,8 @@ def fetch(path: str, origin: str) -> Path:
     if not remote and ("!" not in path or os.path.exists(local)):
         return _local(local, origin)
 
+    if remote and not download:
+        return _cached(path, origin)
     # Imported at use: its cloud clients take half a second.
     from cached_path import cached_path  # noqa: PLC0415
 
@@ -49,6 +53,23 @@ def fetch(path: str, origin: str) -> Path:
             f"{origin} must name a file. Received: {path!r}, which is a folder. Name the file in it."
         )
     return fetched
+
+
+def _cached(url: str, origin: str) -> Path:
+    """The newest version of a URL in `cached_path`'s cache."""
+    from cached_path import find_latest_cached  # noqa: PLC0415
+
+    archive, _, member = url.partition("!")
+    cached = find_latest_cached(archive)
+    if cached is not None and member:
+        cached = cached.with_name(f"{cached.name}-extracted") / member
+    if cached is None or not cached.is_file():
+        raise ResourceNotFoundError(
+            f"{origin} must name a file that is here already, because nothing is downloaded at this point. Received: "
+            f'{url!r}, which is not in the cache. Download it once, with `Checkpoint.open`, or with "hf://" give a '
+            "local copy."
+        )
+    return cached
 
 
 def _local(path: str, origin: str) -> Path:

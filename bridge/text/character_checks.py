@@ -13,8 +13,13 @@ from bridge.text.characters import MAX_CHARACTER_ID, MAX_CHARACTERS_PER_TOKEN
 CHARACTER_ID_DTYPES = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
 
 
-def check_character_ids_form(dtype: str, shape: Sequence[int | None]) -> None:
+def check_character_ids_form(dtype: str, shape: Sequence[int | None], passages: bool = False) -> None:
     """Checks what is known before any value is: dtype and shape (None is an unknown dimension).
+
+    Args:
+        dtype: its name.
+        shape: `(batch, timesteps, 50)`.
+        passages: whether it may be `(batch, passages, timesteps, 50)` too.
 
     Raises:
         InputTypeError: the dtype is not an integer of at least 16 bits.
@@ -35,17 +40,18 @@ def check_character_ids_form(dtype: str, shape: Sequence[int | None]) -> None:
         )
     if len(shape) == 2:
         raise InputValueError(
-            f"{wanted}. Received: shape {shown}, which looks like word ids. ELMo reads the characters of words: "
-            "give string tokens through `batch_to_ids` or `CharacterIds`."
+            f"{wanted}. Received: shape {shown}, which looks like word ids. ELMo reads the characters of words: turn "
+            "word ids into character ids with `VocabularyCharacterIds(vocabulary)`, or give string tokens, through "
+            "`batch_to_ids` or `CharacterIds`."
         )
-    if len(shape) != 3:
+    if len(shape) != 3 and not (passages and len(shape) == 4):
         raise InputValueError(
             f"{wanted}. Received: shape {shown} of rank {len(shape)}. A single sentence is a batch of one: "
             "`batch_to_ids([tokens])`."
         )
-    if shape[2] not in (None, MAX_CHARACTERS_PER_TOKEN):
+    if shape[-1] not in (None, MAX_CHARACTERS_PER_TOKEN):
         raise InputValueError(
-            f"{wanted}. Received: shape {shown}: {shape[2]} characters a token. Make the ids with `batch_to_ids`, "
+            f"{wanted}. Received: shape {shown}: {shape[-1]} characters a token. Make the ids with `batch_to_ids`, "
             f"which pads and cuts every token to {MAX_CHARACTERS_PER_TOKEN}."
         )
 

@@ -14,7 +14,8 @@ from layers.harness import MASK, SENTENCES, ids
 
 from bridge import BiLmOutput
 from bridge.errors import InputTypeError, InputValueError, ProcessError
-from bridge.layers.adapter import ALIGNMENT, EncoderAdapter, to_tensorflow
+from bridge.layers.adapter import EncoderAdapter
+from bridge.layers.tensors import ALIGNMENT, to_tensorflow
 
 IDS = tf.constant(ids(SENTENCES))
 

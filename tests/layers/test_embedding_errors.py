@@ -26,9 +26,9 @@ WRONG_MODELS: dict[str, tuple[tuple[int | None, ...], str | None, type[Exception
     "8-bit ids": ((None, 50), "int8", InputTypeError, "dtype int8, which can't hold them"),
     "word ids": ((None,), "int32", InputValueError, r"shape \(None, None\), which looks like word ids"),
     "49 characters": ((None, 49), "int32", InputValueError, "49 characters a token"),
-    "rank 4": ((None, 2, 50), "int32", InputValueError, "of rank 4"),
+    "rank 5": ((None, 2, 3, 50), "int32", InputValueError, "of rank 5"),
     "raw sentences": ((), "string", InputValueError, r"shape \(None,\)\. Split sentences into tokens"),
-    "strings of rank 3": ((None, None), "string", InputValueError, r"shape \(None, None, None\)"),
+    "strings of rank 4": ((None, None, 2), "string", InputValueError, r"shape \(None, None, None, 2\)"),
 }
 
 
@@ -152,11 +152,11 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "a rate as text": ({"dropout": "0.5"}, "`dropout` must be a rate from 0 to 1. Received: '0.5'"),
     "layer norm without a mix": (
         {"do_layer_norm": True, "output_mode": "top"},
-        "`do_layer_norm` and `scalar_mix_parameters` belong to the mix .*Received: .*'top'",
+        "`do_layer_norm` must be left out without a mix.*Received: .*'top'",
     ),
     "parameters without a mix": (
         {"scalar_mix_parameters": [1, 2, 3], "output_mode": "all"},
-        "`do_layer_norm` and `scalar_mix_parameters` belong to the mix",
+        "`scalar_mix_parameters` must be left out without a mix.*Received: .*'all'",
     ),
     "a mix of two": (
         {"scalar_mix_parameters": [0, 1]},

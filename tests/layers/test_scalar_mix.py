@@ -189,7 +189,7 @@ def test_float64_policy_computes_in_float64() -> None:
     assert layer.gamma.dtype == "float64"
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5, 6), (2, 3, None, 5)])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 4, 5, 6, 7), (2, 3, None, 5)])
 def test_wrong_rank_or_unknown_number_of_layers(shape: tuple[int | None, ...]) -> None:
     with pytest.raises(InputValueError, match=r"(?s)`inputs` must have shape .*num_layers.*Received: shape \(2, 3"):
         ScalarMix()(keras.Input(batch_shape=shape))

@@ -1,0 +1,49 @@
+"""What `ElmoEncoder` is given, in the form that it works with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from bridge.errors import InputTypeError, InputValueError
+
+
+def as_device(device: str | int | torch.device | None) -> torch.device:
+    """The CPU by default.
+
+    Raises:
+        InputValueError: PyTorch does not know the device, or does not have it here.
+    """
+    try:
+        found = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for a missing one
+        raise InputValueError(
+            f'`device` must be a device that PyTorch has here, such as "cpu" or "cuda". Received: {device!r} ({error}).'
+        ) from error
+    return found
+
+
+def as_array(values: Any, argument: str) -> np.ndarray:
+    """A NumPy array of an array or tensor, without a copy where possible.
+
+    Raises:
+        InputTypeError: it is a list or something else.
+    """
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        # NumPy has no bfloat16.
+        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    if isinstance(values, list | tuple) or not hasattr(values, "__array__"):
+        remedy = {
+            "char_ids": "Sentences go through `batch_to_ids` first; nested lists of ids through "
+            "`np.array(ids, dtype='int32')`.",
+            "mask": "Nested lists go through `np.array(mask, dtype=bool)` first.",
+        }[argument]
+        raise InputTypeError(
+            f"`{argument}` must be a NumPy array or a tensor. Received: {values!r:.80} of type "
+            f"{type(values).__name__}. {remedy}"
+        )
+    return np.asarray(values)

@@ -1,0 +1,92 @@
+"""Which ELMo weights a saved layer is given when it is loaded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from bridge.errors import BridgeError, CheckpointError, ConfigError, ResourceNotFoundError
+from bridge.resources.checkpoint import Checkpoint, expected_datasets
+from bridge.resources.config import ElmoConfig
+from bridge.resources.options import ElmoOptions
+
+OPTIONS_FILE, WEIGHT_FILE = "options.json", "weights.hdf5"
+# Copies of what came out of saved files, while a layer uses them: its clones find them here.
+_copies: weakref.WeakValueDictionary[str, Checkpoint] = weakref.WeakValueDictionary()
+VARIABLES = ("ELMO_CONFIG", "ELMO_OPTIONS_FILE", "ELMO_WEIGHT_FILE")
+
+
+def find_checkpoint(config: Any, fingerprint: str) -> Checkpoint:
+    """The weights with that fingerprint: where `config` says, else where the environment says. Never downloads.
+
+    Raises:
+        ResourceNotFoundError: nothing was found.
+        CheckpointError: only other weights were found, or broken ones.
+    """
+    if fingerprint in _copies:
+        return _copies[fingerprint]
+    sources = {f"config={config} of the saved model": config}
+    if config is not None and any(os.environ.get(name) for name in VARIABLES):
+        sources["the environment"] = None
+    problems: dict[str, BridgeError] = {}
+    for source, value in sources.items():
+        try:
+            checkpoint = Checkpoint.open(value, download=False)
+            if checkpoint.fingerprint == fingerprint:
+                return checkpoint
+            problems[source] = CheckpointError(
+                f"{checkpoint.config} are other weights, of fingerprint {checkpoint.fingerprint}."
+            )
+        except (CheckpointError, ConfigError, ResourceNotFoundError) as error:
+            problems[source] = error
+    # Wrong weights are the more surprising find: they decide the kind of error.
+    wrong = any(isinstance(error, CheckpointError) for error in problems.values())
+    listed = "\n".join(f"  - {source}: {error}" for source, error in problems.items())
+    raise (CheckpointError if wrong else ResourceNotFoundError)(
+        f"A saved model must be loaded with the ELMo weights that it was trained on, of fingerprint {fingerprint}. "
+        f"Received:\n{listed}\n"
+        "Put the original files back, or set ELMO_OPTIONS_FILE and ELMO_WEIGHT_FILE (or ELMO_CONFIG) to where they "
+        "are. A relative path is relative to the working directory. Loading never downloads: fetch a published model "
+        'with `Checkpoint.open("NAME")` first.'
+    )
+
+
+def hollow_checkpoint(options: ElmoOptions) -> Checkpoint:
+    """A checkpoint of these sizes with zeros for weights, for a layer whose own will come out of its saved file."""
+    folder = _temporary_folder()
+    (folder / OPTIONS_FILE).write_text(options.model_dump_json(), encoding="utf-8")
+    with h5py.File(folder / WEIGHT_FILE, "w") as file:
+        for name, shape in expected_datasets(options).items():
+            file.create_dataset(name, shape, "float32")  # nothing is written: HDF5 reads it as zeros
+    return _open_temporary(folder)
+
+
+def keep_copy(folder: Path) -> Checkpoint:
+    """A checkpoint of the two files in a folder that is about to go: copies that last as long as the checkpoint."""
+    copies = _temporary_folder()
+    for name in (OPTIONS_FILE, WEIGHT_FILE):
+        shutil.copyfile(folder / name, copies / name)
+    checkpoint = _open_temporary(copies)
+    _copies[checkpoint.fingerprint] = checkpoint
+    return checkpoint
+
+
+def open_folder(folder: Path) -> Checkpoint:
+    """The checkpoint of the two files in `folder`."""
+    return Checkpoint.open(ElmoConfig(str(folder / OPTIONS_FILE), str(folder / WEIGHT_FILE)))
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="elmo-keras-bridge-"))
+
+
+def _open_temporary(folder: Path) -> Checkpoint:
+    checkpoint = open_folder(folder)
+    weakref.finalize(checkpoint, shutil.rmtree, folder, ignore_errors=True)
+    return checkpoint
