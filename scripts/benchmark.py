@@ -1,16 +1,20 @@
 """Measures the bridge against AllenNLP: the same weights, the same text, taking turns in one run.
 
 The text is drawn from a seeded Zipf distribution over made-up words; the weights are random. Figures are medians, in
-tokens per second, and ratios to the first contestant of each row group.
+tokens per second, and ratios to the first contestant of each row group. `--memory` measures how much memory many calls
+of the Keras layer leave behind instead.
 """
 
 import argparse
+import gc
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it would greet every run
 
@@ -28,14 +32,20 @@ from bridge.pretrain.weights import initial_weights
 from bridge.resources.options import ElmoOptions
 
 FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
-SIZES = {"small": (1024, 128, 1), "medium": (2048, 256, 1), "original": (4096, 512, 2)}
+# Of the published models, and one on which thousands of calls take no time.
+SIZES = {
+    "tiny": (32, 16, 1, FILTERS[:2]),
+    "small": (1024, 128, 1, FILTERS),
+    "medium": (2048, 256, 1, FILTERS),
+    "original": (4096, 512, 2, FILTERS),
+}
 
 
 def random_checkpoint(folder: Path, size: str) -> ElmoConfig:
     """Random weights of a published model's size."""
-    dim, projection_dim, n_highway = SIZES[size]
+    dim, projection_dim, n_highway, filters = SIZES[size]
     lstm = {"dim": dim, "projection_dim": projection_dim, "n_layers": 2, "cell_clip": 3, "proj_clip": 3}
-    cnn = {"activation": "relu", "embedding": {"dim": 16}, "filters": FILTERS, "n_highway": n_highway}
+    cnn = {"activation": "relu", "embedding": {"dim": 16}, "filters": filters, "n_highway": n_highway}
     options = ElmoOptions.model_validate(
         {
             "lstm": {**lstm, "use_skip_connections": True},
@@ -68,16 +78,75 @@ def seconds(contestants: dict[str, Callable[[], object]], turns: int, turn_secon
     return {name: statistics.median(values) for name, values in medians.items()}
 
 
+def resident() -> float:
+    """MiB of memory that this process holds."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def layer_calls(config: ElmoConfig, char_ids: np.ndarray) -> dict[str, Callable[[], object]]:
+    """Every way to call the layer, by name."""
+    batch, targets = tf.constant(char_ids), tf.zeros((len(char_ids), 1))
+    calls: dict[str, Callable[[], object]] = {}
+    kinds: dict[str, dict[str, Any]] = {
+        "frozen": {},
+        "frozen, warm": {"state": "warm"},
+        "frozen, carry": {"state": "carry"},
+        "fine-tuned": {"requires_grad": True},
+    }
+    for kind, arguments in kinds.items():
+        layer = ElmoEmbedding(config, **arguments)
+        model = keras.Sequential(
+            [
+                keras.Input((None, 50), dtype="int32"),
+                layer,
+                keras.layers.GlobalAveragePooling1D(),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile("sgd", "mse")
+        calls |= {
+            f"{kind}: eager call": partial(layer.__call__, batch),
+            f"{kind}: graph call": partial(tf.function(layer), batch),
+            f"{kind}: predict_on_batch": partial(model.predict_on_batch, batch),
+            f"{kind}: test_on_batch": partial(model.test_on_batch, batch, targets),
+            f"{kind}: train_on_batch": partial(model.train_on_batch, batch, targets),
+        }
+    return calls
+
+
+def measure_memory(config: ElmoConfig, char_ids: np.ndarray, calls: int) -> Table:
+    """How much the process has grown after so many calls."""
+    table = Table("call", f"MiB after {calls} calls")
+    for name, call in layer_calls(config, char_ids).items():
+        for _ in range(calls // 20):  # allocators reach their size
+            call()
+        before = resident()
+        for _ in range(calls):
+            call()
+        table.add_row(name, f"{resident() - before:+.1f}")
+    return table
+
+
 def main() -> None:
     """Measures and prints one table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=SIZES, default="small", help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--turns", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--memory", type=int, metavar="CALLS", help="measure memory over so many calls (try 2000)")
     arguments = parser.parse_args()
 
     sentences = zipf_sentences(arguments.batch_size, seed=0)
     tokens = sum(map(len, sentences))
+    if arguments.memory:
+        with tempfile.TemporaryDirectory() as folder:
+            config = random_checkpoint(Path(folder), arguments.model)
+            # Short sentences: what leaks, leaks by the call.
+            char_ids = batch_to_ids([sentence[:3] for sentence in sentences[:2]])
+            Console().print(measure_memory(config, char_ids, arguments.memory))
+        return
     allennlp = import_elmo()
     with tempfile.TemporaryDirectory() as folder:
         config = random_checkpoint(Path(folder), arguments.model)
