@@ -11,9 +11,14 @@ from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
     from bridge.encoder.encoder import BiLmOutput, ElmoEncoder
+    from bridge.layers.callbacks import ScalarMixLogger
     from bridge.layers.character_ids import CharacterIds
     from bridge.layers.embedding import ElmoEmbedding
     from bridge.layers.scalar_mix import ScalarMix
+    from bridge.layers.split_head import split_head
+    from bridge.layers.to_tensor import to_tensor
+    from bridge.layers.vocabulary_character_ids import VocabularyCharacterIds
+    from bridge.layers.whitespace_tokenizer import WhitespaceTokenizer
     from bridge.resources.checkpoint import Checkpoint
     from bridge.resources.config import ElmoConfig
     from bridge.text.characters import batch_to_ids
@@ -29,7 +34,12 @@ __all__ = [
     "ElmoEmbedding",
     "ElmoEncoder",
     "ScalarMix",
+    "ScalarMixLogger",
+    "VocabularyCharacterIds",
+    "WhitespaceTokenizer",
     "batch_to_ids",
+    "split_head",
+    "to_tensor",
 ]
 
 _MODULES = {
@@ -40,7 +50,12 @@ _MODULES = {
     "ElmoEmbedding": "bridge.layers.embedding",
     "ElmoEncoder": "bridge.encoder.encoder",
     "ScalarMix": "bridge.layers.scalar_mix",
+    "ScalarMixLogger": "bridge.layers.callbacks",
+    "VocabularyCharacterIds": "bridge.layers.vocabulary_character_ids",
+    "WhitespaceTokenizer": "bridge.layers.whitespace_tokenizer",
     "batch_to_ids": "bridge.text.characters",
+    "split_head": "bridge.layers.split_head",
+    "to_tensor": "bridge.layers.to_tensor",
 }
 
 

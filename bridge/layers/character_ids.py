@@ -53,6 +53,7 @@ class CharacterIds(keras.layers.Layer):
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
+        self.supports_jit = False  # XLA knows no strings
         self._special_ids = one_character_tokens(tokens_to_add)
         # Plain integers: a layer's config is JSON.
         self.tokens_to_add = (

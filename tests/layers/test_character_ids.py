@@ -121,7 +121,7 @@ WRONG_INPUTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "word ids": (lambda: np.array([[1, 2]]), InputTypeError, r"Received: dtype int64.*keras\.Input\(\(None,\)"),
     "floats": (lambda: np.zeros((2, 3)), InputTypeError, "Received: dtype float64"),
     "one sentence": (lambda: tf.constant(["The", "cat"]), InputValueError, r"Received: shape \(2,\)"),
-    "rank 3": (lambda: tf.constant([[["a"]]]), InputValueError, r"Received: shape \(1, 1, 1\)"),
+    "rank 4": (lambda: tf.constant([[[["a"]]]]), InputValueError, r"Received: shape \(1, 1, 1, 1\)"),
     "model of word ids": (lambda: keras.Input((None,), dtype="int32"), InputTypeError, "Received: dtype int32"),
     "model of sentences": (lambda: keras.Input((), dtype="string"), InputValueError, r"shape \(None,\)"),
 }
@@ -146,3 +146,14 @@ def test_wrong_inputs(case: str) -> None:
 def test_wrong_tokens_to_add(tokens_to_add: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="`tokens_to_add` must"):
         CharacterIds(tokens_to_add)
+
+
+def test_passages() -> None:
+    passages = tf.constant([[["The", "cat"], ["é", ""]], [["", ""], ["<S>", "x"]]])
+    layer = CharacterIds()
+    ids = layer(passages)
+    assert ids.shape == (2, 2, 2, 50)
+    for row in range(2):
+        np.testing.assert_array_equal(ids[row], layer(passages[row]))
+    np.testing.assert_array_equal(layer.compute_mask(passages), passages != "")
+    assert layer(keras.Input((None, None), dtype="string")).shape == (None, None, None, 50)
