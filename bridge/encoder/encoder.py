@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -154,9 +155,7 @@ class ElmoEncoder:
         batch, timesteps = ids.shape[0], ids.shape[1] + (2 if self.keep_sentence_boundaries else 0)
         dtype = torch.float32 if parameters is None else next(iter(parameters.values())).dtype
         differentiable = parameters is not None and torch.is_grad_enabled()
-        # Neither inference mode, whose tensors could not be carried out of it, nor autocast comes in from the caller.
-        autocast = torch.autocast("cuda" if self.device.type == "cuda" else "cpu", enabled=False)
-        with self._lock, torch.inference_mode(False), autocast, torch.set_grad_enabled(differentiable):
+        with self._undisturbed(), torch.set_grad_enabled(differentiable):
             output = BiLmOutput(
                 torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=dtype, device="cpu"),
                 torch.zeros(batch, timesteps, dtype=torch.bool, device="cpu"),
@@ -203,6 +202,14 @@ class ElmoEncoder:
         with self._lock:
             self._bilm._elmo_lstm.reset_states()
 
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """One call at a time, whatever modes the caller is in."""
+        # Neither inference mode, whose tensors could not be carried out of it, nor autocast comes in.
+        autocast = torch.autocast("cuda" if self.device.type == "cuda" else "cpu", enabled=False)
+        with self._lock, torch.inference_mode(False), autocast:
+            yield
+
     def _check_process(self) -> None:
         """Raises ProcessError where a call would hang, and notes that PyTorch runs in this process from now on."""
         first = ElmoEncoder._first_run_pid = ElmoEncoder._first_run_pid or os.getpid()
@@ -242,14 +249,15 @@ class ElmoEncoder:
         parameters: Mapping[str, torch.Tensor] | None,
     ) -> None:
         """Runs the biLM on one pass and writes its rows of the output."""
-        self._set_start_state(len(rows), output.activations.dtype)
+        # Of the module where it is its own: that is live, and its user may have changed its precision.
+        dtype = next(iter(self._bilm.parameters() if parameters is None else parameters.values())).dtype
+        self._set_start_state(len(rows), dtype)
         char_ids = char_ids.to(self.device)
         if parameters is None:
             result = self._bilm(char_ids)
         else:
             moved = {name: parameter.to(self.device) for name, parameter in parameters.items()}
             result = torch.func.functional_call(self._bilm, moved, (char_ids,))
-        # The module is live: its user may have changed its precision.
         layers = [layer.to("cpu", output.activations.dtype) for layer in result["activations"]]
         mask = result["mask"].cpu()
         if not self.keep_sentence_boundaries:
@@ -271,7 +279,7 @@ class ElmoEncoder:
 
     def _make_warm_state(self) -> tuple[torch.Tensor, ...]:
         """Reads the warm-up text, and keeps the state `(n_layers, 1, dim)` and memory in which it ends."""
-        with self._lock, torch.no_grad():
+        with self._undisturbed(), torch.no_grad():
             self._bilm._elmo_lstm.reset_states()
             for char_ids in warm_up_batches():
                 self._bilm(torch.from_numpy(char_ids).long().to(self.device))

@@ -93,8 +93,8 @@ class ElmoBiLm(keras.layers.Layer):
     def call(self, char_ids: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
         if self.missing_weights is not None:
             raise type(self.missing_weights)(str(self.missing_weights))
-        if training and self.encoder.state == "carry":
-            check_order_is_kept()
+        if self.encoder.state == "carry":
+            check_order_is_kept(self)
         *leading, timesteps, _ = tf.unstack(tf.shape(char_ids))
         static = char_ids.shape
         if len(leading) > 1:

@@ -16,6 +16,7 @@ from bridge.encoder.warm_up import WARM_UP_SHA256
 from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
 from bridge.layers.bilm import ElmoBiLm
 from bridge.layers.character_ids import CharacterIds
+from bridge.layers.exports import refuse_export
 from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string, shape_of
 from bridge.layers.representations import ElmoRepresentations, OutputMode
 from bridge.layers.saved_weights import find_checkpoint, hollow_checkpoint
@@ -58,7 +59,8 @@ class ElmoEmbedding(keras.layers.Layer):
         scalar_mix_parameters: fixes the mix at these numbers (before the softmax), one a layer; it never trains.
         mix_regularizer: Keras regularizer of the mix's numbers before the softmax.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence.
-        pooling: `"mean"` averages the vectors of a sentence's tokens; a sentence without any gets zeros.
+        pooling: `"mean"` averages the vectors of a sentence's tokens, and of the boundaries that are kept; a sentence
+            without tokens gets zeros.
         max_sequence_length: pad and truncate every batch to so many tokens, in training and inference alike.
         embed_weights: write the two weight files into every saved `.keras` file, which then needs no others. With
             `requires_grad` the biLM is in it anyway.
@@ -136,10 +138,10 @@ class ElmoEmbedding(keras.layers.Layer):
         self.supports_jit = False  # XLA cannot compile a call into PyTorch
         given = config.config if isinstance(config, Checkpoint) else config
         self.config = given if given is None or isinstance(given, ElmoConfig) else os.fspath(given)
-        self.requires_grad = requires_grad
-        self.keep_sentence_boundaries = keep_sentence_boundaries
+        self.requires_grad = bool(requires_grad)
+        self.keep_sentence_boundaries = bool(keep_sentence_boundaries)
         self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)
-        self.embed_weights = embed_weights
+        self.embed_weights = bool(embed_weights)
         self.state, self.engine = state, engine
 
         self._character_ids = CharacterIds(name="character_ids")
@@ -151,7 +153,8 @@ class ElmoEmbedding(keras.layers.Layer):
             scalar_mix_parameters,
             mix_regularizer,
             # The mix comes before the boundaries are dropped: layer norm counts them.
-            drop_boundaries=do_layer_norm and not keep_sentence_boundaries,
+            drop_boundaries=bool(do_layer_norm) and not self.keep_sentence_boundaries,
+            keep_boundaries=self.keep_sentence_boundaries,
             pooling=pooling,
             seed=seed,
             trainable=self.trainable,
@@ -160,9 +163,9 @@ class ElmoEmbedding(keras.layers.Layer):
         )
         self.bilm = ElmoBiLm(
             config,
-            requires_grad=requires_grad,
-            keep_sentence_boundaries=keep_sentence_boundaries or self.representations.drop_boundaries,
-            embed_weights=embed_weights,
+            requires_grad=self.requires_grad,
+            keep_sentence_boundaries=self.keep_sentence_boundaries or self.representations.drop_boundaries,
+            embed_weights=self.embed_weights,
             state=state,
             engine=engine,
             device=device,
@@ -245,22 +248,25 @@ class ElmoEmbedding(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         # What ends in 50 is taken for character ids: a shape alone does not tell passages of strings apart.
-        is_ids = len(input_shape) > 2 and input_shape[-1] in (None, MAX_CHARACTERS_PER_TOKEN)
-        return self._output_shape(input_shape[:-1] if is_ids else input_shape)
+        is_ids = len(input_shape) == 4 or (len(input_shape) == 3 and input_shape[-1] == MAX_CHARACTERS_PER_TOKEN)
+        features = self._features_shape(input_shape[:-1] if is_ids else input_shape)
+        return self.representations.compute_output_shape(features)
 
-    def _output_shape(self, tokens_shape: tuple[int | None, ...]) -> Any:
+    def features_shape(self, inputs: Any) -> tuple[int | None, ...]:
+        """Shape of all biLM layers, `(batch, timesteps, num_layers, output_dim)`, for a (symbolic) input."""
+        return self._features_shape(inputs.shape if is_string(inputs) else inputs.shape[:-1])
+
+    def _features_shape(self, tokens_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         *leading, timesteps = tokens_shape
         timesteps = self.max_sequence_length or timesteps
         if timesteps is not None and self.encoder.keep_sentence_boundaries:
             timesteps += 2
-        return self.representations.compute_output_shape(
-            (*leading, timesteps, self.checkpoint.num_layers, self.checkpoint.output_dim)
-        )
+        return (*leading, timesteps, self.checkpoint.num_layers, self.checkpoint.output_dim)
 
     def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
         check_tokens_or_ids(inputs)
         check_mask(mask, inputs)
-        shapes = self._output_shape(inputs.shape if is_string(inputs) else inputs.shape[:-1])
+        shapes = self.representations.compute_output_shape(self.features_shape(inputs))
         if isinstance(shapes, list):
             return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
         return keras.KerasTensor(shapes, dtype=self.compute_dtype)
@@ -327,11 +333,7 @@ class ElmoEmbedding(keras.layers.Layer):
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
         if save_type == "savedmodel":
-            raise UnsupportedError(
-                "A model with ElmoEmbedding can't be exported as a SavedModel: the call into PyTorch exists in this "
-                "process only, and the export would fail or run another function elsewhere. Use `model.save` with "
-                "a `.keras` file, or export the head alone: `bridge.split_head(model)` takes ELMo features."
-            )
+            refuse_export()
         return super()._trackable_children(save_type, **kwargs)
 
 

@@ -11,8 +11,9 @@ import tensorflow as tf
 import torch
 
 from bridge.encoder.encoder import ElmoEncoder
-from bridge.errors import ProcessError
+from bridge.errors import ProcessError, UnsupportedError
 from bridge.layers.adapter import activations_shape
+from bridge.layers.custom_gradient import custom_gradient
 from bridge.layers.tensors import tensor_with_farewell, to_tensorflow, to_torch
 
 
@@ -63,21 +64,33 @@ class FineTuningAdapter:
         shape = activations_shape(self.encoder, char_ids)
 
         # Everything is an argument, the ids too: captured tensors fail inside `tf.while_loop` and `tf.cond`.
-        @tf.custom_gradient
+        @custom_gradient
         def bilm(*arguments: tf.Tensor) -> tuple[tf.Tensor, Callable[..., list[tf.Tensor | None]]]:
             activations, graph = _call(forward, arguments, [dtype, tf.int64])
             activations.set_shape(shape)
 
             def gradient(upstream: tf.Tensor) -> list[tf.Tensor | None]:
-                tensors = arguments[len(inputs) :]
-                gradients = _call(backward, (graph, upstream, *arguments), [dtype] * len(tensors))
-                for value, parameter in zip(gradients, tensors, strict=True):
-                    value.set_shape(parameter.shape)
-                return [None] * len(inputs) + list(gradients)
+                return [None] * len(inputs) + by_parameter(graph, upstream, *arguments)
 
             return activations, gradient
 
+        # Without a gradient of its own, that of a gradient would silently be another number.
+        @custom_gradient
+        def by_parameter(*arguments: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., Any]]:
+            gradients = list(_call(backward, arguments, [dtype] * len(parameters)))
+            for value, parameter in zip(gradients, parameters, strict=True):
+                value.set_shape(parameter.shape)
+            return gradients, _refuse
+
         return bilm(*inputs, *parameters)
+
+
+def _refuse(*upstream: tf.Tensor) -> list[tf.Tensor]:
+    raise UnsupportedError(
+        "With `requires_grad=True` a loss must not depend on the biLM's own gradient: PyTorch computes it out of "
+        "TensorFlow's sight. Received: the gradient of a gradient, as in a gradient penalty, a Hessian or a "
+        "`ForwardAccumulator`. Use `requires_grad=False`, or `tf.stop_gradient` on the inner gradient."
+    )
 
 
 def _call(function: Callable[..., Any], arguments: Sequence[tf.Tensor], dtypes: list[tf.DType]) -> list[tf.Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from bridge.checks import check_boolean, check_choice, check_integer
@@ -25,6 +27,7 @@ class ElmoRepresentations(keras.layers.Layer):
         output_mode, num_output_representations, do_layer_norm, dropout, seed, scalar_mix_parameters,
             mix_regularizer, pooling: see `ElmoEmbedding`.
         drop_boundaries: whether the input has sentence boundaries that the output must not have.
+        keep_boundaries: whether it has sentence boundaries that stay.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Call arguments:
@@ -52,6 +55,7 @@ class ElmoRepresentations(keras.layers.Layer):
         scalar_mix_parameters: Sequence[float] | None = None,
         mix_regularizer: Any = None,
         drop_boundaries: bool = False,
+        keep_boundaries: bool = False,
         pooling: Literal["mean"] | None = None,
         seed: int | None = None,
         **kwargs: Any,
@@ -61,8 +65,10 @@ class ElmoRepresentations(keras.layers.Layer):
         check_choice("output_mode", output_mode, OutputMode)
         check_integer("num_output_representations", num_output_representations, minimum=1)
         check_boolean("do_layer_norm", do_layer_norm)
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
+        if isinstance(dropout, bool) or not isinstance(dropout, int | float | np.number) or not 0 <= dropout <= 1:
             raise InputValueError(f"`dropout` must be a rate from 0 to 1. Received: {dropout!r}.")
+        if seed is not None:
+            check_integer("seed", seed, minimum=0)
         if pooling is not None:
             check_choice("pooling", pooling, Literal["mean"])
         of_the_mix = {
@@ -89,9 +95,10 @@ class ElmoRepresentations(keras.layers.Layer):
         self.scalar_mix_parameters = _numbers(scalar_mix_parameters)
         self.mix_regularizer = keras.regularizers.get(mix_regularizer)
         self.drop_boundaries = drop_boundaries
+        self.keep_boundaries = keep_boundaries
         self.pooling = pooling
-        self.seed = seed
-        self._dropout = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.seed = None if seed is None else int(seed)
+        self._dropout = keras.layers.Dropout(float(dropout), seed=self.seed, dtype=self.dtype_policy, name="dropout")
         self._mix_names: tuple[str, ...] = ()
         if output_mode == "elmo":
             several = num_output_representations > 1
@@ -155,6 +162,8 @@ class ElmoRepresentations(keras.layers.Layer):
             mask = mask[..., 2:]
             output *= ops.cast(mask, output.dtype)[..., None]
         if self.pooling == "mean":
+            if self.keep_boundaries:  # a sentence of nothing else has no mean
+                mask = ops.logical_and(mask, ops.any(mask[..., 2:], axis=-1, keepdims=True))
             tokens = ops.cast(mask, output.dtype)[(..., *[None] * (layers + 1))]
             axis = -2 - layers
             output = ops.divide_no_nan(ops.sum(output * tokens, axis=axis), ops.sum(tokens, axis=axis))
@@ -164,7 +173,7 @@ class ElmoRepresentations(keras.layers.Layer):
         if isinstance(inputs, keras.KerasTensor):
             return None  # of a symbolic input; the mask of a real one is computed when the model runs
         mask = _nonzero(inputs) if previous_mask is None else previous_mask
-        if self.drop_boundaries:
+        if self.drop_boundaries or (self.keep_boundaries and self.pooling is not None):
             mask = mask[..., 2:]
         if self.pooling is not None:
             mask = ops.any(mask, axis=-1) if len(mask.shape) > 2 else None
@@ -195,6 +204,7 @@ class ElmoRepresentations(keras.layers.Layer):
             "scalar_mix_parameters": self.scalar_mix_parameters,
             "mix_regularizer": keras.regularizers.serialize(self.mix_regularizer),
             "drop_boundaries": self.drop_boundaries,
+            "keep_boundaries": self.keep_boundaries,
             "pooling": self.pooling,
             "seed": self.seed,
         }
@@ -204,13 +214,16 @@ def _numbers(values: Sequence[float] | None) -> list[float] | None:
     """The unnormalised weights of a fixed mix, as JSON can hold them."""
     if values is None:
         return None
+    wanted = "`scalar_mix_parameters` must be a list of numbers, one a layer, before the softmax."
+    if not isinstance(values, list | tuple | np.ndarray):  # a string has elements that are numbers, a set no order
+        raise InputTypeError(f"{wanted} Received: {values!r:.80} of type {type(values).__name__}.")
     try:
-        return [float(value) for value in values]
+        numbers = [float(value) for value in values]
     except (TypeError, ValueError):
-        raise InputTypeError(
-            "`scalar_mix_parameters` must be a list of numbers, one a layer, before the softmax. "
-            f"Received: {values!r:.80} of type {type(values).__name__}."
-        ) from None
+        raise InputTypeError(f"{wanted} Received: {values!r:.80}.") from None
+    if any(math.isnan(number) or number == math.inf for number in numbers):
+        raise InputValueError(f"{wanted} Received: {numbers}, whose softmax is not a number.")
+    return numbers
 
 
 def _nonzero(layers: Any) -> Any:

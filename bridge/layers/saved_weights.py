@@ -68,11 +68,22 @@ def hollow_checkpoint(options: ElmoOptions) -> Checkpoint:
 
 
 def keep_copy(folder: Path) -> Checkpoint:
-    """A checkpoint of the two files in a folder that is about to go: copies that last as long as the checkpoint."""
+    """A checkpoint of the two files in a folder that is about to go: copies that last as long as the checkpoint.
+
+    Raises:
+        CheckpointError: they are damaged or not there.
+    """
     copies = _temporary_folder()
-    for name in (OPTIONS_FILE, WEIGHT_FILE):
-        shutil.copyfile(folder / name, copies / name)
-    checkpoint = _open_temporary(copies)
+    try:
+        for name in (OPTIONS_FILE, WEIGHT_FILE):
+            shutil.copyfile(folder / name, copies / name)
+        checkpoint = _open_temporary(copies)
+    except (FileNotFoundError, CheckpointError) as error:
+        shutil.rmtree(copies)
+        raise CheckpointError(
+            f"The weights inside a saved model must be sound. Received: {error}\nThe file is damaged: save the model "
+            "again."
+        ) from error
     _copies[checkpoint.fingerprint] = checkpoint
     return checkpoint
 

@@ -29,7 +29,7 @@ def fetch(path: str, origin: str, download: bool = True) -> Path:
     if not remote and ("!" not in path or os.path.exists(local)):
         return _local(local, origin)
 
-    if remote and not download:
+    if remote and not download and not path.lower().startswith("file://"):
         return _cached(path, origin)
     # Imported at use: its cloud clients take half a second.
     from cached_path import cached_path  # noqa: PLC0415

@@ -130,18 +130,36 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "weights.hdf5").unlink()
     with pytest.raises(
         ResourceNotFoundError,
-        match=r"(?s)must be loaded with the ELMo weights .*`weight_file` must name a file that exists.*ELMO_WEIGHT_FILE",
+        match=r"(?s)must be loaded with the ELMo weights .*`weight_file` must name a file.*ELMO_WEIGHT_FILE",
     ):
         keras.models.load_model(path)
 
 
 def test_exports_are_refused_with_a_way_out(model: keras.Model, tmp_path: Path) -> None:
     """TensorFlow would write a file that fails, or runs another function, in another process."""
-    message = r"can't be exported as a SavedModel.*Use `model\.save` with a `\.keras` file, or export the head"
+    message = (
+        r"can't be exported as a SavedModel, to TFLite.*Use `model\.save` with a `\.keras` file, or export the head"
+    )
     with pytest.raises(UnsupportedError, match=message):
         model.export(tmp_path / "exported", verbose=False)
+    for export_format, name in [("onnx", "exported.onnx"), ("litert", "exported.tflite")]:
+        with pytest.raises(UnsupportedError, match=message):
+            model.export(tmp_path / name, format=export_format, verbose=False)
+    with pytest.raises(UnsupportedError, match=message):
+        tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", model, [tf.TensorSpec((None, None), tf.string)])
+    with pytest.raises(UnsupportedError, match=message):
+        archive.write_out(tmp_path / "exported", verbose=False)
     with pytest.raises(UnsupportedError, match=message):
         tf.saved_model.save(model, str(tmp_path / "exported"))
     with pytest.raises(UnsupportedError, match=message):
         tf.saved_model.save(model.layers[1], str(tmp_path / "exported"))
+    assert not list(tmp_path.glob("exported*/*.pb")) + list(tmp_path.glob("exported.*"))
     model.save(tmp_path / "still_works.keras")
+
+
+def test_tflite_converts_other_models_as_before() -> None:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert tf.lite.TFLiteConverter.from_keras_model(model).convert()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from resources.http_server import Server
 
 
 @pytest.fixture
@@ -33,3 +34,20 @@ def unreadable(open_folder: Path) -> Iterator[Callable[[Path], None]]:
     os.seteuid(user)
     for path in hidden:
         path.chmod(0o700)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own cache folder."""
+    monkeypatch.setattr("cached_path.common.CACHE_DIRECTORY", tmp_path / "cache")
+    # cached_path sleeps half a minute between its five attempts.
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.stop()

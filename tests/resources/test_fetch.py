@@ -1,79 +1,28 @@
 """Paths, URLs and archive members as local files. The server is real, the cache folder is the test's own."""
 
-import functools
 import os
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from models import random_model
+from resources.http_server import Server
 
 from bridge.errors import CheckpointError, ResourceNotFoundError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.resources.fetch import fetch
 
-# cached_path's Google client says so while it is imported.
-pytestmark = pytest.mark.filterwarnings("ignore:Please install grpcio-status:ImportWarning")
+pytestmark = [
+    pytest.mark.usefixtures("cache"),
+    # cached_path's Google client says so while it is imported.
+    pytest.mark.filterwarnings("ignore:Please install grpcio-status:ImportWarning"),
+]
 
 ORIGIN = "elmo.ini, line 2"
-
-
-class Server(ThreadingHTTPServer):
-    """Serves the bytes in `files`; `status` and `cut` make it fail."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.requests: list[str] = []
-        self.status, self.cut = 200, 0
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        threading.Thread(target=functools.partial(self.serve_forever, poll_interval=0.01)).start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_HEAD(self) -> None:
-        content = self.server.files.get(self.path)
-        self.server.requests.append(f"{self.command} {self.path}")
-        self.send_response(404 if content is None else self.server.status)
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.send_header("ETag", str(hash(content)))
-        self.end_headers()
-        if self.command == "GET" and content:
-            self.wfile.write(content[: len(content) - self.server.cut])
-
-    do_GET = do_HEAD
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cached_path.common.CACHE_DIRECTORY", tmp_path / "cache")
-    # cached_path sleeps half a minute between its five attempts.
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
 
 
 def not_found(path: str, *words: str) -> None:
