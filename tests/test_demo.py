@@ -72,5 +72,7 @@ def test_train_head_beats_the_plain_embedding(tmp_path: Path) -> None:
     assert accuracy["ELMo"] > 0.75
     assert accuracy["Embedding"] < 0.6
     assert "learned mix  layer 0:" in printed
-    assert (tmp_path / "model.keras").exists()
+    assert printed.count("  praise ") + printed.count("  blame ") == 3  # the new sentences
+    for vectors in ("elmo", "embedding"):
+        assert (tmp_path / vectors / "model.keras").exists()
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 3
+    assert len(blocks) == 8
     assert (tmp_path / "model.keras").exists()
     vectors = names["vectors"]
     assert isinstance(vectors, list)
@@ -38,7 +38,7 @@ def test_table_lists_every_public_name() -> None:
 
 
 def test_files_it_links_to_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
         assert (ROOT / target).exists(), target
 
 

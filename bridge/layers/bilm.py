@@ -15,7 +15,6 @@ from bridge.layers.adapter import EncoderAdapter
 from bridge.layers.fine_tuning import FineTuningAdapter
 from bridge.layers.saved_weights import OPTIONS_FILE, WEIGHT_FILE, keep_copy, open_folder
 from bridge.layers.shuffling import check_order_is_kept
-from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
 
 class ElmoBiLm(keras.layers.Layer):
@@ -88,6 +87,8 @@ class ElmoBiLm(keras.layers.Layer):
                 initializer=lambda shape, dtype, values=values: tf.constant(values, dtype),
                 autocast=False,
             )
+            # TensorFlow's checkpoints find attributes, and nothing in a dict.
+            setattr(self, name.replace(".", "_"), self._parameters[name])
         self._trained = FineTuningAdapter(self.encoder, list(self._parameters))
 
     def call(self, char_ids: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> tf.Tensor:
@@ -95,12 +96,12 @@ class ElmoBiLm(keras.layers.Layer):
             raise type(self.missing_weights)(str(self.missing_weights))
         if self.encoder.state == "carry":
             check_order_is_kept(self)
-        *leading, timesteps, _ = tf.unstack(tf.shape(char_ids))
+        *leading, timesteps, width = tf.unstack(tf.shape(char_ids))
         static = char_ids.shape
         if len(leading) > 1:
             rows = tf.reduce_prod(leading)
-            char_ids = tf.reshape(char_ids, [rows, timesteps, MAX_CHARACTERS_PER_TOKEN])
-            char_ids.set_shape([None, static[-2], None])
+            char_ids = tf.reshape(char_ids, [rows, timesteps, width])
+            char_ids.set_shape([None, *static[-2:]])
             mask = None if mask is None else tf.reshape(mask, [rows, timesteps])
         layers = self._run(char_ids, mask, bool(training))
         if len(leading) > 1:

@@ -62,9 +62,9 @@ class ScalarMixLogger(keras.callbacks.Callback):
         if logs is not None:
             logs.update(values)
         if self._writer is not None:
-            with self._writer.as_default(step=epoch):  # and flushes, so that an interrupted training has its epochs
+            with self._writer.as_default():  # and flushes, so that an interrupted training has its epochs
                 for name, value in values.items():
-                    tf.summary.write(name, tf.constant(value, tf.float32), metadata=_scalar_metadata())
+                    write_scalar(name, value, epoch)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._writer is not None:
@@ -109,8 +109,8 @@ def mix_values(mix: ScalarMix) -> dict[str, float]:
     }
 
 
-def _scalar_metadata() -> Any:
-    """What makes TensorBoard draw a number as a curve. `tf.summary.scalar` would need TensorBoard installed."""
+def write_scalar(name: str, value: float, step: int) -> None:
+    """Writes a number to the default summary writer. `tf.summary.scalar` would need TensorBoard installed."""
     metadata = tf.compat.v1.SummaryMetadata(data_class=1)  # DATA_CLASS_SCALAR
-    metadata.plugin_data.plugin_name = "scalars"
-    return metadata
+    metadata.plugin_data.plugin_name = "scalars"  # draws it as a curve
+    tf.summary.write(name, tf.constant(value, tf.float32), step=step, metadata=metadata)

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import torch
-from layers.harness import assert_close
 from layers.tuning import IDS, assert_all_close, gradients, live_graphs, regressor, tiny_model, tunable, values
 from tensorflow.python.framework import ops
 from tensorflow.python.framework.func_graph import FuncGraph
@@ -81,7 +80,7 @@ def test_summary_and_fit_agree_on_what_trains(tiny: ElmoConfig, calls: Counter[s
     check(mix + dense, 0)
     layer.trainable = False
     check(dense, 0)
-    model.trainable = True
+    layer.trainable = True
     check(bilm + mix + dense, 1)
 
 
@@ -156,6 +155,10 @@ def test_errors_leave_no_graph(in_graph: bool, tiny: ElmoConfig, monkeypatch: py
     assert_all_close(compute(layer), wanted, 0)
 
 
+def in_a_graph(layer: ElmoEmbedding) -> None:
+    tf.function(gradients)(layer)
+
+
 def in_a_loop_of_ones_own(layer: ElmoEmbedding) -> None:
     graph = tf.function(layer)
     for training in (True, False):
@@ -182,7 +185,7 @@ def in_keras(layer: ElmoEmbedding) -> None:
 
 USES: dict[str, Callable[[ElmoEmbedding], Any]] = {
     "eager": gradients,
-    "a graph": lambda layer: tf.function(gradients)(layer),
+    "a graph": in_a_graph,
     "a loop of one's own": in_a_loop_of_ones_own,
     "no gradient": unasked,
     "fit, evaluate, predict": in_keras,
@@ -192,7 +195,8 @@ USES: dict[str, Callable[[ElmoEmbedding], Any]] = {
 @pytest.mark.parametrize("use", USES)
 def test_everything_goes_with_the_layer(use: str, tiny: ElmoConfig) -> None:
     layer = tunable(tiny)
-    registered = len(ops.gradient_registry.list())
+    registered = set(ops.gradient_registry.list())
+    others = [thing for thing in gc.get_objects() if issubclass(type(thing), FuncGraph | _Graph)]
     USES[use](layer)
     assert live_graphs(layer) == 0
     alive = [weakref.ref(layer), weakref.ref(layer.encoder.module), *(weakref.ref(value) for value in values(layer))]
@@ -200,32 +204,32 @@ def test_everything_goes_with_the_layer(use: str, tiny: ElmoConfig) -> None:
     for _ in range(3):  # Keras and TensorFlow tie cycles of cycles
         gc.collect()
     assert not any(reference() is not None for reference in alive)
-    things = [type(thing) for thing in gc.get_objects()]
-    assert _Graph not in things
-    if "fit" not in use:  # Keras's own trace of a step, of whatever model, stays
-        # `tf.custom_gradient` would keep the graph, and the memory of its variables.
-        assert len(ops.gradient_registry.list()) == registered
-        assert FuncGraph not in things
+    left = [thing for thing in gc.get_objects() if issubclass(type(thing), FuncGraph | _Graph)]
+    left = [thing for thing in left if not any(thing is other for other in others)]
+    if "fit" in use:  # Keras's own trace of a step stays, whatever the model
+        left = [thing for thing in left if type(thing) is _Graph]
+    else:  # `tf.custom_gradient` would keep the graph, and the memory of its variables
+        assert set(ops.gradient_registry.list()) <= registered
+    assert not left
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("in_graph", [False, True])
-def test_500_steps_do_not_grow_memory(in_graph: bool, tiny: ElmoConfig) -> None:
+@pytest.mark.parametrize(("in_graph", "steps", "rows"), [(True, 500, 8), (False, 100, 40)])
+def test_steps_do_not_grow_memory(in_graph: bool, steps: int, rows: int, tiny: ElmoConfig) -> None:
     layer = tunable(tiny)
-    optimizer = keras.optimizers.SGD(0.001)
-    optimizer.build(layer.trainable_weights)
+    batch = tf.repeat(IDS, rows // 2, axis=0)
 
     def step() -> None:
-        optimizer.apply(gradients(layer), layer.trainable_weights)
+        for weight, gradient in zip(layer.trainable_weights, gradients(layer, batch), strict=True):
+            weight.assign_sub(1e-6 * gradient)
 
     run = tf.function(step) if in_graph else step
-    for _ in range(30):
+    for _ in range(20):
         run()
     before = resident_mebibytes()
-    for _ in range(500):
+    for _ in range(steps):
         run()
-    # One graph of this model is 0.2 MiB, its parameters and their gradients 0.02.
-    assert resident_mebibytes() - before < 8
+    assert resident_mebibytes() - before < 15  # PyTorch's graphs of all steps are 75 or more
     assert live_graphs(layer) == 0
 
 

@@ -98,7 +98,6 @@ def test_backup_and_restore_after_a_kill(tmp_path: Path) -> None:
         assert_close(received, wanted, 1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="ElmoBiLm keeps its variables in a dict, which TensorFlow does not track")
 def test_a_tensorflow_checkpoint_of_fine_tuned_weights(small: ElmoConfig, tmp_path: Path) -> None:
     model = regressor(small, requires_grad=True)
     path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")

@@ -32,7 +32,12 @@ def test_accepted_forms(dtype: str, shape: Shape) -> None:
         ("bool", (2, 3, 50), InputTypeError, "dtype bool"),
         ("string", (None, None), InputTypeError, r"dtype string of shape \(None, None\)"),
         ("complex64", (2, 3, 50), InputTypeError, "dtype complex64"),
-        ("int32", (2, 3), InputValueError, r"shape \(2, 3\), which looks like word ids.*`VocabularyCharacterIds\(vocab"),
+        (
+            "int32",
+            (2, 3),
+            InputValueError,
+            r"shape \(2, 3\), which looks like word ids.*`VocabularyCharacterIds\(vocab",
+        ),
         ("int32", (None, None), InputValueError, r"shape \(None, None\), which looks like word ids"),
         ("int32", (), InputValueError, r"shape \(\) of rank 0"),
         ("int32", (50,), InputValueError, r"shape \(50\) of rank 1.*batch of one"),

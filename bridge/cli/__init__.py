@@ -1,0 +1,1 @@
+"""The command `elmo-bridge`: a file a command, parsing only."""

@@ -1,0 +1,49 @@
+"""The command `elmo-bridge`: its commands, and how errors end it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from bridge import BridgeError, __version__
+from bridge.cli.evaluate import evaluate
+from bridge.cli.predict import predict
+from bridge.cli.train import train
+
+# Not rich's tracebacks: an error of ours is one line, and one that is not should look like Python's.
+app = typer.Typer(name="elmo-bridge", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"elmo-bridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def elmo_bridge(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Classifiers and taggers on AllenNLP's ELMo: train them, measure them, use them."""
+
+
+def main() -> None:
+    """Runs the command; an error of the bridge or of the file system is one line on stderr and exit code 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it would greet every run
+    try:
+        app()
+    except (BridgeError, OSError) as error:  # their messages are written for users
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

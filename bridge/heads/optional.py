@@ -1,0 +1,24 @@
+"""The packages that only the heads need: imported where they are used."""
+
+import importlib
+from typing import Any
+
+from bridge.errors import MissingDependencyError
+
+
+def require(module: str) -> Any:
+    """Imports a module of the extra `heads`.
+
+    Raises:
+        MissingDependencyError: its package is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        if error.name != package:
+            raise
+        raise MissingDependencyError(
+            f"The package {package!r} is needed here, and it is not installed. Install the extra that has it: "
+            '`pip install "elmo-keras-bridge[heads]"`, or `pip install --editable ".[heads]"` in a clone.'
+        ) from error
