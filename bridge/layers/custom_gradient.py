@@ -15,8 +15,8 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     """A `tf.custom_gradient` whose graphs are freed with their `tf.function`.
 
     TensorFlow's own registers the gradient of each graph for the life of the process, and with it the graph and the
-    memory of every variable in it: for a model in `fit`, all of its weights and those of its optimizer. Here the
-    registry holds the gradient weakly, and the graph does the rest.
+    memory of every variable in it: for a training step, all weights of the model and of its optimizer. Here the
+    registry holds the gradient weakly, and the graph holds it.
     """
     decorated = tf.custom_gradient(function)
 
