@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench
+.PHONY: help setup demo test slow lint bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY) ## train a head on the embedded model, beside a plain Embedding
 	$(BIN)/python scripts/train_head.py
 
-test: $(READY) ## run the tests
+test: $(READY) ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest
+
+slow: $(READY) ## run the slow tests: real kills, pipes and fresh processes
+	$(BIN)/python -m pytest -m slow
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

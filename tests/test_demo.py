@@ -62,6 +62,7 @@ def test_config_files_are_those_models() -> None:
     assert ElmoConfig.load(ROOT / "configs" / "template.ini").options_file.endswith("path/to/options.json")
 
 
+@pytest.mark.slow
 def test_train_head_beats_the_plain_embedding(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "train_head.py"), "--epochs", "5", "--out", str(tmp_path)]
     environment = {**os.environ, "COLUMNS": "160"}

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 RunFolderArgument = Annotated[Path, typer.Argument(help="The run folder, as `elmo-bridge train` made it.")]
-# Typer shows the choices of a Literal; these are bridge.text.readers' `Format` and `Task`.
+# Typer shows the choices of a Literal. Those of bridge.text.readers are spelt out here: it imports NumPy, and `--help`
+# is quick.
+AnyFormat = Literal["text", "tsv", "jsonl", "conll"]
 FormatOption = Annotated[
     Literal["tsv", "jsonl", "conll"] | None,
     typer.Option("--format", help="What the files hold; by default their suffix says it (.tsv, .jsonl, .conll)."),

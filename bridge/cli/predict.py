@@ -7,25 +7,25 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO
 
 import typer
 
-from bridge.cli.options import BatchSizeOption, RunFolderArgument, TextColumnOption
+from bridge.cli.options import AnyFormat, BatchSizeOption, RunFolderArgument, TextColumnOption
 
 
 def predict(
     run_folder: RunFolderArgument,
     file: Annotated[Path, typer.Argument(help="Sentences to predict; - is the standard input.")] = Path("-"),
     format: Annotated[
-        Literal["text", "tsv", "jsonl", "conll"] | None,
+        AnyFormat | None,
         typer.Option(
             help="What the file holds; by default its suffix says it (.txt, .tsv, .jsonl, .conll), and the standard "
             "input is text: a sentence a line."
         ),
     ] = None,
     output_format: Annotated[
-        Literal["text", "tsv", "jsonl", "conll"] | None,
+        AnyFormat | None,
         typer.Option(
             help="What to print; by default the format of the input (text for CoNLL where labels are predicted). text "
             "is the label, its probability and the sentence, separated by tabs, or the tags, separated by spaces."

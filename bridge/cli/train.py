@@ -82,12 +82,14 @@ def train(
     from bridge.heads import LabelledData, classifier, tagger
     from bridge.heads import train as train_head
     from bridge.heads.data import labels_of
+    from bridge.resources.config import ElmoConfig
 
     labels = labels_of([*examples, *(held_out_examples or [])])
     if len(labels) < 2:
         raise InputValueError(f"{train_file}: there must be two labels at least to tell apart. Received: {labels}.")
-    # As an absolute path: the model must find its weights from everywhere.
-    config = str(Path(config).resolve()) if config is not None and Path(config).is_file() else config
+    # As an absolute path: the model must find its weights from everywhere. A model's name comes first, as elsewhere.
+    if config is not None and config not in ElmoConfig.named_models() and Path(config).is_file():
+        config = str(Path(config).resolve())
     given = {"units": units, "dropout": dropout, "device": device, "requires_grad": requires_grad or None}
     arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
@@ -121,8 +123,11 @@ def train(
             console=console,
         )
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command with --resume continues", err=True)
+        instead = " instead of --overwrite" if overwrite else ""
+        typer.echo(f"interrupted; the same command with --resume{instead} continues", err=True)
         raise
     console.print(
-        f"{len(history['loss'])} epochs; the model of the best one is {run_folder / 'model.keras'}", soft_wrap=True
+        f"{len(history['loss'])} epochs; the model of the best one is {run_folder / 'model.keras'}",
+        soft_wrap=True,
+        markup=False,  # a path may have brackets
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from bridge.heads.vectors import Config, check_labels, token_vectors
+from bridge.heads.data import check_labels
+from bridge.heads.vectors import Config, token_vectors
 
 REFUSED = {
     "output_mode": ("elmo", "the classifier takes one vector a token"),

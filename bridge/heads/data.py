@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from bridge.checks import check_integer
-from bridge.errors import InputValueError
-from bridge.text.readers import Example
+from bridge.errors import InputTypeError, InputValueError
+from bridge.text.readers import Example, Task
 
 
 def labels_of(examples: Iterable[Example]) -> list[str]:
@@ -21,6 +21,49 @@ def labels_of(examples: Iterable[Example]) -> list[str]:
     for example in examples:
         found.update([example.target] if isinstance(example.target, str) else example.target or ())
     return sorted(found, key=lambda label: (label != "O", label))
+
+
+def check_labels(labels: Sequence[str]) -> list[str]:
+    """The labels as a list.
+
+    Raises:
+        InputTypeError: they are not strings in an order.
+        InputValueError: there are fewer than two, or one is there twice.
+    """
+    if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+        raise InputTypeError(
+            f"`labels` must be a list of strings, in the order of their indices. Received: {labels!r}."
+        )
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise InputValueError(f"`labels` must be two or more different ones. Received: {labels!r:.200}.")
+    return list(labels)
+
+
+def check_tokens(tokens: Any, place: str = "") -> None:
+    """Raises unless a sentence is a list of tokens, none of them empty; `place` is where it was read."""
+    begin = f"{place}: a" if place else "A"
+    if isinstance(tokens, str | bytes):
+        raise InputTypeError(
+            f"{begin} sentence must be a list of tokens. Received: {tokens!r:.80}. Split it first, for example with "
+            "`.split()`."
+        )
+    if len(tokens) == 0 or not all(tokens):
+        raise InputValueError(
+            f"{begin} sentence must have tokens, none of them empty. Received: {tokens!r:.80}. Leave it out."
+        )
+
+
+def check_example(example: Example, task: Task) -> None:
+    """Raises unless an example has tokens, and a label or as many tags."""
+    check_tokens(example.tokens, example.place)
+    begin = f"{example.place}: an" if example.place else "An"
+    if task == "classify" and not isinstance(example.target, str):
+        raise InputValueError(f"{begin} example must have a label, as a string. Received: {example.target!r:.80}.")
+    if task == "tag" and not (isinstance(example.target, list) and len(example.target) == len(example.tokens)):
+        raise InputValueError(
+            f"{begin} example must have a list of tags, one for each of its {len(example.tokens)} tokens. Received: "
+            f"{example.target!r:.80}."
+        )
 
 
 def pad(sentences: Sequence[Sequence[str]]) -> tf.Tensor:
@@ -38,7 +81,8 @@ class LabelledData:
         labels: the labels or tags, in the order of their indices.
 
     Raises:
-        InputValueError: there are no examples, or one has a label that is not in `labels`.
+        InputTypeError, InputValueError: there are no examples, one has no tokens or not as many tags, or a label that
+            is not in `labels`.
 
     Example:
         >>> data = LabelledData(read_examples("train.tsv", task="classify"), labels=["blame", "praise"])
@@ -49,10 +93,14 @@ class LabelledData:
         examples = list(examples)
         if not examples:
             raise InputValueError("Data must have an example at least. Received: none.")
+        self.task: Task = "tag" if isinstance(examples[0].target, list) else "classify"
+        """What the first example has."""
+        self.labels = check_labels(labels)
         index = {label: number for number, label in enumerate(labels)}
         lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
         digest = hashlib.sha256()
         for example in examples:
+            check_example(example, self.task)
             digest.update(json.dumps([example.tokens, example.target]).encode() + b"\n")
             found: list[Any] = example.target if isinstance(example.target, list) else [example.target]
             for label in found:
@@ -67,7 +115,7 @@ class LabelledData:
         """SHA-256 of the sentences and their labels, in their order."""
         self._lengths = lengths
         self._tokens = _ragged([token for example in examples for token in example.tokens], tf.string, lengths)
-        if isinstance(examples[0].target, str):
+        if self.task == "classify":
             self._targets: Any = tf.constant([index[str(example.target)] for example in examples], tf.int32)
         else:
             tags = [index[tag] for example in examples for tag in example.target or ()]

@@ -11,8 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bridge.checks import check_integer
 from bridge.errors import InputValueError, ResourceNotFoundError
-from bridge.heads.data import pad
+from bridge.heads.data import check_example, check_tokens, pad
 from bridge.heads.metrics import OUTSIDE, has_entities
 from bridge.heads.optional import require
 from bridge.heads.run_folder import RunFolder
@@ -69,7 +70,12 @@ class Head:
         return cls(keras.models.load_model(run_folder.model_file, compile=False), settings["task"], settings["labels"])
 
     def predict(self, sentences: Iterable[Sequence[str]], batch_size: int = 32) -> Iterator[Prediction]:
-        """Predictions in the order of the sentences, which are read as they are needed."""
+        """Predictions in the order of the sentences, which are read as they are needed.
+
+        Raises:
+            InputTypeError, InputValueError: see `predict_batch`.
+        """
+        check_integer("batch_size", batch_size, minimum=1)
         sentences = iter(sentences)
         while batch := list(islice(sentences, batch_size)):
             yield from self.predict_batch(batch)
@@ -78,13 +84,11 @@ class Head:
         """Predictions for the sentences of one batch, each a list of tokens.
 
         Raises:
+            InputTypeError: a sentence is a string.
             InputValueError: a sentence has no tokens, or an empty one.
         """
         for tokens in sentences:
-            if not tokens or not all(tokens):
-                raise InputValueError(
-                    f"A sentence must have tokens, none of them empty. Received: {tokens!r:.80}. Leave it out."
-                )
+            check_tokens(tokens)
         if not sentences:
             return []
         probabilities = self._run(pad(sentences)).numpy()
@@ -101,14 +105,18 @@ class Head:
             entities, and under `entities` the same by type, each with `support`, the number of gold entities.
 
         Raises:
-            InputValueError: there are no examples, or their tags are not BIO where those of the head are.
+            InputTypeError, InputValueError: there are no examples, one has no label or not as many tags as tokens, or
+                their tags are not BIO where those of the head are.
         """
+        check_integer("batch_size", batch_size, minimum=1)
         scores_entities = self.task == "tag" and has_entities(self.labels)
         report_of = require("seqeval.metrics").classification_report if scores_entities else None
         gold: list[Any] = []
         predicted: list[Any] = []
         examples = iter(examples)
         while batch := list(islice(examples, batch_size)):
+            for example in batch:
+                check_example(example, self.task)
             gold.extend(example.target for example in batch)
             predicted.extend(prediction.target for prediction in self.predict_batch([item.tokens for item in batch]))
         if not gold:

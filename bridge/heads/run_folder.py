@@ -28,6 +28,7 @@ class RunFolder:
     | `tensorboard/` | the same for TensorBoard |
 
     Every file is written under another name, synced and then renamed: a killed process leaves the old or the new one.
+    TensorBoard's, which only grow, are written anew from the state when a run is resumed.
 
     Args:
         path: the folder; it need not exist.
@@ -105,9 +106,11 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        # The settings go last: without them a killed process would leave a folder that is nobody's.
+        # The state goes first, as there must be no state without its model; the settings last: without them a killed
+        # process would leave a folder that is nobody's.
+        self.state_file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard_folder, ignore_errors=True)
-        for file in (self.model_file, self.state_file, self.history_file, self.curves_file, self.settings_file):
+        for file in (self.model_file, self.history_file, self.curves_file, self.settings_file):
             file.unlink(missing_ok=True)
 
 

@@ -24,7 +24,7 @@ def save_state(path: Path, model: keras.Model, progress: dict[str, Any]) -> None
         progress: anything that is JSON.
     """
     variables = _variables(model)
-    arrays = {f"variable_{number}": keras.ops.convert_to_numpy(value) for number, value in enumerate(variables)}
+    arrays: dict[str, Any] = {f"variable_{number}": _as_numpy(variable) for number, variable in enumerate(variables)}
     header = json.dumps({"shapes": _shapes(variables), "progress": progress})
 
     def write(partial: Path) -> None:
@@ -58,6 +58,12 @@ def _variables(model: keras.Model) -> list[Any]:
     if not model.optimizer.built:  # Keras would do it at the first step
         model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
+
+
+def _as_numpy(variable: Any) -> np.ndarray:
+    # A file of NumPy's own dtypes: it would forget what bfloat16 was.
+    array = keras.ops.convert_to_numpy(variable)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _shapes(variables: list[Any]) -> list[list[int]]:

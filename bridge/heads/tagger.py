@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
+from bridge.heads.data import check_labels
 from bridge.heads.metrics import EntityScores, TokenAccuracy, has_entities
-from bridge.heads.vectors import Config, check_labels, token_vectors
+from bridge.heads.vectors import Config, token_vectors
 
 REFUSED = {
     "output_mode": ("elmo", "the tagger takes one vector a token"),

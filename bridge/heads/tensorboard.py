@@ -35,10 +35,8 @@ class TensorBoardLog:
             tag = name if "/" in name else f"epoch_{name.removeprefix('val_')}"
             if kind not in self._writers:
                 self._writers[kind] = tf.summary.create_file_writer(str(self._folder / kind))
-            with self._writers[kind].as_default():
+            with self._writers[kind].as_default():  # and flushes
                 write_scalar(tag, value, epoch)
-        for writer in self._writers.values():
-            writer.flush()
 
     def close(self) -> None:
         """Closes the files."""

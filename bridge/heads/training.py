@@ -47,8 +47,8 @@ def train(
     """Trains a compiled model into a run folder, and leaves it with the weights of its best epoch.
 
     The best epoch is that of the highest `val_f1` of entities where the model has it, else of the highest
-    `val_accuracy`; of equals, that of the lowest `val_loss`: before a tagger finds its first entity, F1 is 0 for some
-    epochs. Without held-out data it is that of the lowest `loss`.
+    `val_accuracy`; of equals, and without either metric, that of the lowest `val_loss`: before a tagger finds its first
+    entity, F1 is 0 for some epochs. Without held-out data it is that of the lowest `loss`.
 
     A process may be killed at any moment: with `resume=True` the training goes on after its last whole epoch, and
     ends with the weights and the history that it would have had, to floating-point accuracy.
@@ -73,8 +73,9 @@ def train(
         The history: by name, a number for every epoch; the learned mix is there as `ScalarMixLogger` names it.
 
     Raises:
-        InputValueError: an argument, or the folder holds another run than the one to resume; or the loss is no
-            number any more.
+        InputTypeError, InputValueError: an argument; or the folder holds another run than the one to resume; or the
+            loss is no number any more.
+        CheckpointError: the run to resume is of another model.
         MissingDependencyError: the extra `heads` is not installed.
         UnsupportedError: `state="carry"`: shuffled sentences have no state to carry.
 
@@ -91,8 +92,18 @@ def train(
     check_integer("seed", seed, minimum=0)
     if patience is not None:
         check_integer("patience", patience, minimum=1)
-    elmo = next((layer for layer in model.layers if isinstance(layer, ElmoEmbedding)), None)
-    if elmo is not None and elmo.state == "carry":
+    for name, part in (("data", data), ("held_out", held_out)):
+        if part is not None and (part.task, part.labels) != (task, list(labels)):
+            raise InputValueError(
+                f"`{name}` must be of the same task and labels as the training, {task!r} and "
+                f"{list(labels)!r:.200}. Received: {part.task!r} and {part.labels!r:.200}. Give the same labels, in "
+                "the same order, to the model, the data and `train`."
+            )
+    if getattr(model, "optimizer", None) is None:
+        raise InputValueError(f"`model` must be compiled. Received: {model.name!r}. Call its `compile` first.")
+    # However deep inside.
+    elmos = [layer for layer in model._flatten_layers() if isinstance(layer, ElmoEmbedding)]
+    if any(elmo.state == "carry" for elmo in elmos):
         raise UnsupportedError(
             '`state` must not be "carry" in a training that shuffles and resumes: vectors would depend on what came '
             'before. Received: state="carry". Use "zero".'
@@ -106,7 +117,7 @@ def train(
         "settings": dict(settings or {}),
         "training_data": {"examples": len(data), "sha256": data.fingerprint},
         "held_out_data": held_out and {"examples": len(held_out), "sha256": held_out.fingerprint},
-        "elmo_fingerprint": elmo and elmo.checkpoint.fingerprint,
+        "elmo_fingerprints": [elmo.checkpoint.fingerprint for elmo in elmos],
     }
     run_folder.begin(everything, resume=resume, overwrite=overwrite)
     report = ProgressReport(console, title)
@@ -138,11 +149,12 @@ class _Recorder(keras.callbacks.Callback):
 
     def __init__(self, folder: RunFolder, data: LabelledData, has_held_out: bool, patience: int | None) -> None:
         super().__init__()
-        self.folder, self.data, self.has_held_out, self.patience = folder, data, has_held_out, patience
+        self.folder, self.data, self.patience = folder, data, patience
         self.epoch = 0  # how many are done
         self.history: dict[str, list[float]] = {}
-        self.monitor = "val_accuracy" if has_held_out else "loss"
-        self.best: list[float] | None = None  # higher is better, the first number before the second
+        self.loss = "val_loss" if has_held_out else "loss"
+        self.monitor = self.loss
+        self.best: list[float] | None = None  # higher is better, the first number before the next
         self.best_epoch = 0
 
     def begin(self) -> None:
@@ -175,12 +187,12 @@ class _Recorder(keras.callbacks.Callback):
                 f"The loss must stay a number. Received: {numbers['loss']} in epoch {epoch + 1}. Lower the learning "
                 "rate."
             )
-        if "val_f1" in numbers:
-            self.monitor = "val_f1"
+        if self.loss == "val_loss":
+            self.monitor = next((name for name in ("val_f1", "val_accuracy") if name in numbers), "val_loss")
         for name, value in numbers.items():
             self.history.setdefault(name, []).append(value)
         self.epoch = epoch + 1
-        score = [numbers[self.monitor], -numbers["val_loss"]] if self.has_held_out else [-numbers["loss"]]
+        score = [*([] if self.monitor == self.loss else [numbers[self.monitor]]), -numbers[self.loss]]
         if self.best is None or score > self.best:
             self.best, self.best_epoch = score, self.epoch
             # Before the state: killed in between, the epoch is trained again and the model written again.

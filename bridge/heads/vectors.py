@@ -44,19 +44,3 @@ def token_vectors(
             )
     # The heads have a dropout of their own.
     return [ElmoEmbedding(config, **{"dropout": 0.0, "name": "elmo", **elmo_arguments})]
-
-
-def check_labels(labels: Sequence[str]) -> list[str]:
-    """The labels as a list.
-
-    Raises:
-        InputTypeError: they are not strings in an order.
-        InputValueError: there are fewer than two, or one is there twice.
-    """
-    if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
-        raise InputTypeError(
-            f"`labels` must be a list of strings, in the order of their indices. Received: {labels!r}."
-        )
-    if len(labels) < 2 or len(set(labels)) != len(labels):
-        raise InputValueError(f"`labels` must be two or more different ones. Received: {labels!r:.200}.")
-    return list(labels)

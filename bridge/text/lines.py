@@ -46,8 +46,6 @@ def read_lines(source: Any, name: str) -> Iterator[Line]:
             else:
                 yield from _decode(file, name)
     except OSError as error:
-        if isinstance(error, ResourceNotFoundError):
-            raise
         raise ResourceNotFoundError(
             f"The file to read must exist and be readable. Received: {os.fspath(source)!r}: {error.strerror}."
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ class PredictionWriter:
         task: what is predicted.
 
     Raises:
-        InputValueError: CoNLL for labels, or a token that the format cannot hold.
+        InputValueError: CoNLL for labels, or a token, tag or label that the format cannot hold.
     """
 
     def __init__(self, format: Format, task: Task) -> None:
@@ -52,16 +53,22 @@ class PredictionWriter:
             if probability is not None:
                 record["probability"] = round(probability, 6)
             return json.dumps(record, ensure_ascii=False) + "\n"
-        for token in tokens:
-            if len(token.split()) != 1:
+        words = [*tokens, *(target or ())] if self.task == "tag" else tokens
+        for word in words:
+            if len(word.split()) != 1:
                 raise InputValueError(
-                    f"A token must have no whitespace in it to be written as {self.format}. Received: {token!r:.80}. "
-                    'Use the output format "jsonl".'
+                    f"A token or tag must have no whitespace in it to be written as {self.format}. Received: "
+                    f'{word!r:.80}. Use the output format "jsonl".'
                 )
         if self.format == "conll":
             return "".join(f"{token}\t{tag}\n" for token, tag in zip(tokens, target or (), strict=True)) + "\n"
         sentence = " ".join(tokens)
         if self.task == "classify":
+            if re.search(r"[\t\r\n]", str(target)):
+                raise InputValueError(
+                    f"A label must have no tab and no end of line in it to be written as {self.format}. Received: "
+                    f'{target!r:.80}. Use the output format "jsonl".'
+                )
             fields = [str(target), f"{probability:.4f}"]
             fields = [*fields, sentence] if self.format == "text" else [sentence, *fields]
             return "\t".join(fields) + "\n"

@@ -218,6 +218,15 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(runs: Runs)
     assert train("--epochs", 1, "--resume").exit_code == 0
 
 
+def test_a_models_name_comes_before_a_file_of_that_name(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").write_text("not an INI file")
+    monkeypatch.chdir(tmp_path)
+    result = runs.invoke("train", runs.tsv, tmp_path / "run", "--config", "demo", "--epochs", 1, "--units", 1)
+    assert result.exit_code == 0, result.output
+
+
 def test_one_label_is_nothing_to_learn(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "one.tsv").write_text("sentence\tlabel\nanna\thome\n")
     result = CliRunner().invoke(app, ["train", str(tmp_path / "one.tsv"), str(tmp_path / "run")])

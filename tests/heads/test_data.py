@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from heads.examples import LABELS, TAGS, labelled, tagged
 
-from bridge.errors import InputValueError
+from bridge.errors import InputTypeError, InputValueError
 from bridge.heads import LabelledData
 from bridge.heads.data import labels_of
 from bridge.text.readers import Example
@@ -61,10 +61,34 @@ def test_labels_are_sorted_with_outside_first() -> None:
     assert labels_of([Example(["a"], "y"), Example(["a"], "x")]) == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        (Example("anna"), InputTypeError, "A sentence must be a list of tokens. Received: 'anna'"),  # type: ignore[arg-type]
+        (Example([], [], "a.tsv, line 3"), InputValueError, "a.tsv, line 3: a sentence must have tokens"),
+        (Example(["a", ""], ["O", "O"]), InputValueError, "A sentence must have tokens, none of them empty"),
+        # Beside an example with a tag more than tokens, the sum would be right.
+        (Example(["a", "b"], ["O"]), InputValueError, r"one for each of its 2 tokens. Received: \['O'\]"),
+        (Example(["a"], "O"), InputValueError, "An example must have a list of tags"),
+        (Example(["a"]), InputValueError, "An example must have a list of tags.* Received: None"),
+    ],
+)
+def test_examples_must_be_whole(wrong: Example, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        LabelledData([*tagged(2, 0), wrong], TAGS)
+
+
+def test_labels_do_not_stand_beside_tags() -> None:
+    with pytest.raises(InputValueError, match=r"An example must have a label, as a string. Received: \['O'\]"):
+        LabelledData([*labelled(2, 0), Example(["a"], ["O"])], LABELS)
+
+
 def test_errors() -> None:
     with pytest.raises(InputValueError, match="Data must have an example"):
         LabelledData([], LABELS)
     with pytest.raises(InputValueError, match=r"a.tsv, line 3: a label must be one of home, travel. Received: 'work'"):
         LabelledData([Example(["a"], "work", "a.tsv, line 3")], LABELS)
+    with pytest.raises(InputValueError, match="`labels` must be two or more different"):
+        LabelledData(labelled(2, 0), ["home", "home"])
     with pytest.raises(InputValueError, match="`batch_size` must be at least 1"):
         LabelledData(labelled(2, 0), LABELS).batches(0)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from heads.examples import LABELS, OTHER, TAGS, labelled, plain_vectors, tagged
 from seqeval.metrics import classification_report
 
-from bridge.errors import InputValueError, ResourceNotFoundError, UnsupportedError
+from bridge.errors import InputTypeError, InputValueError, ResourceNotFoundError, UnsupportedError
 from bridge.heads import Head, LabelledData, train
 from bridge.heads.run_folder import RunFolder
 from bridge.heads.streaming import batches_as_they_come, predicted_lines
@@ -55,6 +55,16 @@ def test_a_sentence_must_have_tokens(wrong: list[str]) -> None:
         untrained("tag", TAGS).predict_batch([["a"], wrong])
 
 
+def test_a_sentence_is_not_taken_for_its_letters() -> None:
+    with pytest.raises(InputTypeError, match=r"must be a list of tokens\. Received: 'not bad'"):
+        list(untrained("tag", TAGS).predict(["not bad"]))
+
+
+def test_a_batch_has_sentences() -> None:
+    with pytest.raises(InputValueError, match="`batch_size` must be at least 1"):
+        list(untrained("tag", TAGS).predict([["a"]], batch_size=0))
+
+
 def test_scores_of_tags_are_seqevals() -> None:
     head, examples = untrained("tag", TAGS), tagged(50, 0)
     scores = head.evaluate(iter(examples), batch_size=7)
@@ -90,6 +100,11 @@ def test_errors_of_evaluate() -> None:
         untrained("tag", TAGS).evaluate([])
     with pytest.raises(InputValueError, match=r"must be BIO tags, as the head's are\. Received: NN"):
         untrained("tag", TAGS).evaluate([Example(["a"], ["NN"])])
+
+    with pytest.raises(InputValueError, match="An example must have a list of tags"):
+        untrained("tag", TAGS).evaluate([Example(["a", "b"], ["O"])])
+    with pytest.raises(InputValueError, match=r"must have a label, as a string\. Received: None"):
+        untrained("classify", LABELS).evaluate([Example(["a"])])
 
 
 def test_loading(tmp_path: Path) -> None:

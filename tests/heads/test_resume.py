@@ -23,6 +23,8 @@ from bridge import ElmoConfig
 from bridge.cli.main import app
 from bridge.errors import CheckpointError, InputValueError
 from bridge.heads import LabelledData, train
+from bridge.heads.run_folder import RunFolder
+from bridge.heads.state import load_state, save_state
 
 # A child that kills itself just before it gives a file its name for the n-th time.
 KILLED_AT = """
@@ -196,6 +198,46 @@ def test_other_data_are_named(uninterrupted: Path) -> None:
             resume=True,
             **arguments,
         )
+
+
+def test_bfloat16_is_resumed(tmp_path: Path) -> None:
+    """NumPy's files do not know it."""
+    models = []
+    for _ in range(2):
+        model = keras.Sequential([keras.layers.Dense(3, dtype="bfloat16")])
+        model.build((None, 2))
+        model.compile("adam", "mse")
+        models.append(model)
+    save_state(tmp_path / "state.npz", models[0], {"epoch": 1})
+    assert load_state(tmp_path / "state.npz", models[1]) == {"epoch": 1}
+    for loaded, saved in zip(models[1].variables, models[0].variables, strict=True):
+        assert loaded.dtype == saved.dtype == "bfloat16"
+        np.testing.assert_array_equal(np.asarray(loaded, "float32"), np.asarray(saved, "float32"))
+
+
+def test_a_replaced_run_leaves_no_state_without_its_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between any two of the files that `overwrite` deletes, the folder still is a run, and can be resumed."""
+    real = Path.unlink
+    for count in range(5):
+        folder = RunFolder(tmp_path / str(count))
+        folder.begin({}, resume=False, overwrite=False)
+        for file in (folder.model_file, folder.state_file, folder.history_file, folder.curves_file):
+            file.touch()
+        left = count
+
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            real(path, missing_ok)
+
+        monkeypatch.setattr(Path, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            folder.begin({}, resume=False, overwrite=True)
+        monkeypatch.setattr(Path, "unlink", real)
+        assert folder.settings_file.exists()
+        assert folder.model_file.exists() or not folder.state_file.exists()
 
 
 def test_another_model_is_refused(uninterrupted: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from heads.examples import LABELS, TAGS, labelled, plain_vectors, tagged
 from heads.runs import quick_tagger, run_quick, tagging_data
 
-from bridge import ElmoConfig
+from bridge import ElmoConfig, ElmoEmbedding
 from bridge.errors import InputValueError, MissingDependencyError, UnsupportedError
 from bridge.heads import LabelledData, classifier, train
 
@@ -115,6 +115,38 @@ def test_carried_state_is_refused(tmp_path: Path, small: ElmoConfig) -> None:
     model = classifier(small, labels=LABELS, state="carry")
     with pytest.raises(UnsupportedError, match='`state` must not be "carry"'):
         train(model, tmp_path / "run", LabelledData(labelled(4, 0), LABELS), task="classify", labels=LABELS)
+
+
+def test_carried_state_is_found_inside_of_a_model(tmp_path: Path, small: ElmoConfig) -> None:
+    vectors = keras.Sequential([keras.Input((None,), dtype="string"), ElmoEmbedding(small, state="carry")])
+    model = classifier(labels=LABELS, vectors=[vectors])
+    with pytest.raises(UnsupportedError, match='`state` must not be "carry"'):
+        train(model, tmp_path / "run", LabelledData(labelled(4, 0), LABELS), task="classify", labels=LABELS)
+
+
+def test_labels_in_another_order_are_refused(tmp_path: Path) -> None:
+    """What is predicted would have the wrong names."""
+    data, held_out = tagging_data()
+    for name, other, task, labels in (
+        ("data", held_out, "tag", TAGS[::-1]),
+        ("data", held_out, "classify", TAGS),
+        ("held_out", LabelledData(labelled(4, 0), LABELS), "tag", TAGS),
+    ):
+        with pytest.raises(InputValueError, match=f"`{name}` must be of the same task and labels"):
+            train(quick_tagger(), tmp_path / "run", data, other, task=task, labels=labels)  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_accuracy_the_loss_chooses(tmp_path: Path) -> None:
+    layers = [keras.Input((None,), dtype="string"), *plain_vectors(), keras.layers.Dense(len(TAGS), "softmax")]
+    model = keras.Sequential(layers)
+    with pytest.raises(InputValueError, match="`model` must be compiled"):
+        train(model, tmp_path / "run", *tagging_data(), task="tag", labels=TAGS)
+    model.compile(keras.optimizers.Adam(0.5), "sparse_categorical_crossentropy")
+    history = train(model, tmp_path / "run", *tagging_data(), task="tag", labels=TAGS, epochs=6, patience=None)
+    assert set(history) == {"loss", "val_loss"}
+    best = model.evaluate(tagging_data()[1].batches(32), verbose=0)
+    assert best == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"seed": -1}, {"task": "parse"}])

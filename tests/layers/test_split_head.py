@@ -123,6 +123,7 @@ assert "torch" not in sys.modules and "bridge" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_an_exported_head_serves_in_another_process(small: ElmoConfig, tmp_path: Path) -> None:
     model = sequential(small)
     np.save(tmp_path / "features.npy", features(small))

@@ -54,3 +54,8 @@ def test_what_a_format_cannot_hold() -> None:
         writer = PredictionWriter(format, "tag")
         with pytest.raises(InputValueError, match=r"whitespace.*'New York'.*\"jsonl\""):
             writer.lines(["New York"], ["B-LOC"])
+        with pytest.raises(InputValueError, match=r"whitespace.*'B LOC'.*\"jsonl\""):
+            writer.lines(["York"], ["B LOC"])
+        if format != "conll":
+            with pytest.raises(InputValueError, match=r"no tab.*'not\\tsure'.*\"jsonl\""):
+                PredictionWriter(format, "classify").lines(["York"], "not\tsure", 0.5)
