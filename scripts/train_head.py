@@ -81,8 +81,6 @@ def main() -> None:
             arguments.out / name.lower(),
             data,
             dev,
-            task="classify",
-            labels=LABELS,
             epochs=arguments.epochs,
             batch_size=BATCH_SIZE,
             patience=None,  # the learning rate falls to 0 at the last epoch

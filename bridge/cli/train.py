@@ -108,8 +108,6 @@ def train(
             run_folder,
             LabelledData(examples, labels),
             None if held_out_examples is None else LabelledData(held_out_examples, labels),
-            task=task,
-            labels=labels,
             epochs=epochs,
             batch_size=batch_size,
             patience=patience,

@@ -110,6 +110,7 @@ class ElmoEncoder:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         self._warm_state: tuple[torch.Tensor, ...] | None = None
+        self._warm_state_of: list[tuple[int, int]] | None = None
         self.module = build_elmo(self.checkpoint, keep_sentence_boundaries, self.device)
 
     @property
@@ -274,14 +275,20 @@ class ElmoEncoder:
         if self.state == "zero":
             self._bilm._elmo_lstm.reset_states()
         elif self.state == "warm":
-            states = self._warm_state or self._make_warm_state()
+            # The module is live. Released parameters are on "meta": there the state is that of the first ones.
+            parameters = list(self._bilm.parameters())
+            if self._warm_state is None or not (
+                parameters[0].is_meta or self._warm_state_of == [(id(part), part._version) for part in parameters]
+            ):
+                self._make_warm_state()
+            states = self._warm_state or ()
             self._bilm._elmo_lstm._states = tuple(part.to(dtype).repeat(1, rows, 1) for part in states)
 
-    def _make_warm_state(self) -> tuple[torch.Tensor, ...]:
+    def _make_warm_state(self) -> None:
         """Reads the warm-up text, and keeps the state `(n_layers, 1, dim)` and memory in which it ends."""
         with self._undisturbed(), torch.no_grad():
             self._bilm._elmo_lstm.reset_states()
             for char_ids in warm_up_batches():
                 self._bilm(torch.from_numpy(char_ids).long().to(self.device))
             self._warm_state = tuple(part.clone() for part in self._bilm._elmo_lstm._states)
-            return self._warm_state
+            self._warm_state_of = [(id(part), part._version) for part in self._bilm.parameters()]

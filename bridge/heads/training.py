@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 from rich.console import Console
 
-from bridge.checks import check_choice, check_integer
+from bridge.checks import check_integer
 from bridge.errors import InputValueError, UnsupportedError
 from bridge.heads.data import LabelledData
 from bridge.heads.optional import require
@@ -23,7 +23,6 @@ from bridge.heads.state import load_state, save_state
 from bridge.heads.tensorboard import TensorBoardLog
 from bridge.layers.callbacks import ScalarMixLogger, scalar_mixes
 from bridge.layers.embedding import ElmoEmbedding
-from bridge.text.readers import Task
 
 
 def train(
@@ -32,8 +31,6 @@ def train(
     data: LabelledData,
     held_out: LabelledData | None = None,
     *,
-    task: Task,
-    labels: Sequence[str],
     epochs: int = 20,
     batch_size: int = 32,
     patience: int | None = 5,
@@ -56,10 +53,8 @@ def train(
     Args:
         model: what `classifier` or `tagger` returns, or any compiled model with the same inputs and outputs.
         folder: the run folder, see `RunFolder`.
-        data: what to train on; shuffled anew in every epoch.
+        data: what to train on; shuffled anew in every epoch. Its task and labels are written down for `Head.load`.
         held_out: what to measure on. It never trains anything.
-        task: `"classify"` or `"tag"`; written down for `Head.load`.
-        labels: the labels, in the order of their indices; written down, likewise.
         epochs: the most epochs to train.
         batch_size: sentences in a batch.
         patience: stop after so many epochs without a better one; None never stops.
@@ -84,21 +79,24 @@ def train(
         >>> data = LabelledData(read_examples("train.tsv", task="classify"), labels)
         >>> held_out = LabelledData(read_examples("dev.tsv", task="classify"), labels)
         >>> model = classifier("demo", labels=labels)
-        >>> history = train(model, "run", data, held_out, task="classify", labels=labels)
+        >>> history = train(model, "run", data, held_out)
     """
-    check_choice("task", task, Task)
     check_integer("epochs", epochs, minimum=1)
     check_integer("batch_size", batch_size, minimum=1)
     check_integer("seed", seed, minimum=0)
     if patience is not None:
         check_integer("patience", patience, minimum=1)
-    for name, part in (("data", data), ("held_out", held_out)):
-        if part is not None and (part.task, part.labels) != (task, list(labels)):
-            raise InputValueError(
-                f"`{name}` must be of the same task and labels as the training, {task!r} and "
-                f"{list(labels)!r:.200}. Received: {part.task!r} and {part.labels!r:.200}. Give the same labels, in "
-                "the same order, to the model, the data and `train`."
-            )
+    if held_out is not None and (held_out.task, held_out.labels) != (data.task, data.labels):
+        raise InputValueError(
+            f"`held_out` must be of the same task and labels as `data`, {data.task!r} and {data.labels!r:.200}. "
+            f"Received: {held_out.task!r} and {held_out.labels!r:.200}. Give both the same labels, in the same order."
+        )
+    if model.output_shape[-1] != len(data.labels):
+        raise InputValueError(
+            f"`model` must have an output for each of the {len(data.labels)} labels of `data`. Received: "
+            f"{model.name!r} with {model.output_shape[-1]}. Give the same labels, in the same order, to the model and "
+            "the data."
+        )
     if getattr(model, "optimizer", None) is None:
         raise InputValueError(f"`model` must be compiled. Received: {model.name!r}. Call its `compile` first.")
     # However deep inside.
@@ -111,8 +109,8 @@ def train(
     require("matplotlib.figure")  # now, not after hours of training
     run_folder = RunFolder(folder)
     everything = {
-        "task": task,
-        "labels": list(labels),
+        "task": data.task,
+        "labels": data.labels,
         "arguments": {"epochs": epochs, "batch_size": batch_size, "patience": patience, "seed": seed},
         "settings": dict(settings or {}),
         "training_data": {"examples": len(data), "sha256": data.fingerprint},

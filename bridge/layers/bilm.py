@@ -75,7 +75,7 @@ class ElmoBiLm(keras.layers.Layer):
         return self._frozen.encoder
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if not self.requires_grad:
+        if not self.requires_grad or self._trained is not None:
             return
         # Half precision is for activations: weights that train need more.
         dtype = "float64" if self.variable_dtype == "float64" else "float32"

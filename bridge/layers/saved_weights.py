@@ -29,8 +29,9 @@ def find_checkpoint(config: Any, fingerprint: str) -> Checkpoint:
         ResourceNotFoundError: nothing was found.
         CheckpointError: only other weights were found, or broken ones.
     """
-    if fingerprint in _copies:
-        return _copies[fingerprint]
+    copy = _copies.get(fingerprint)
+    if copy is not None:
+        return copy
     sources = {f"config={config} of the saved model": config}
     if config is not None and any(os.environ.get(name) for name in VARIABLES):
         sources["the environment"] = None
@@ -99,5 +100,10 @@ def _temporary_folder() -> Path:
 
 def _open_temporary(folder: Path) -> Checkpoint:
     checkpoint = open_folder(folder)
-    weakref.finalize(checkpoint, shutil.rmtree, folder, ignore_errors=True)
+    weakref.finalize(checkpoint, _remove, folder, os.getpid())
     return checkpoint
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # and not a child that was forked from it
+        shutil.rmtree(folder, ignore_errors=True)

@@ -37,7 +37,8 @@ def to_tensor(values: Any, max_sequence_length: int | None = None) -> tf.Tensor:
             token lists become strings `(batch, timesteps)`, for `ElmoEmbedding`;
             sentences (strings) become strings `(batch,)`, for `WhitespaceTokenizer`;
             word-id lists become int32 `(batch, timesteps)`, for `VocabularyCharacterIds`;
-            character ids, 50 for each token, become int32 `(batch, timesteps, 50)`, for `ElmoEmbedding`;
+            character ids, 50 for each token, become int32 `(batch, timesteps, 50)`, for `ElmoEmbedding` (three levels
+            of integers whose innermost lists all have 50 are taken for these);
             lists of any of these but sentences (passages) become `(batch, passages, timesteps)` and so on;
             a dense tensor of one of these shapes stays what it is.
         max_sequence_length: number of timesteps to pad and truncate to; the longest sentence's by default.

@@ -20,7 +20,7 @@ class Line(NamedTuple):
 
 
 def read_lines(source: Any, name: str) -> Iterator[Line]:
-    """Decoded lines, one at a time, without a byte order mark.
+    """Decoded lines, one at a time, without a byte order mark. A file that is not there is told at once.
 
     Args:
         source: a path, unpacked where it ends in `.gz`, or an open binary stream.
@@ -31,8 +31,13 @@ def read_lines(source: Any, name: str) -> Iterator[Line]:
         InputValueError: it is not gzipped, or not UTF-8.
     """
     if not isinstance(source, str | os.PathLike):
-        yield from _decode(source, name)
-        return
+        return _decode(source, name)
+    if not os.path.exists(source):
+        raise _unreadable(source, "No such file or directory")
+    return _read_file(source, name)
+
+
+def _read_file(source: str | os.PathLike[str], name: str) -> Iterator[Line]:
     try:
         # Both kinds: the second only wraps the first, which closes the file.
         with open(source, "rb") as file:
@@ -46,9 +51,13 @@ def read_lines(source: Any, name: str) -> Iterator[Line]:
             else:
                 yield from _decode(file, name)
     except OSError as error:
-        raise ResourceNotFoundError(
-            f"The file to read must exist and be readable. Received: {os.fspath(source)!r}: {error.strerror}."
-        ) from error
+        raise _unreadable(source, error.strerror) from error
+
+
+def _unreadable(source: str | os.PathLike[str], reason: str | None) -> ResourceNotFoundError:
+    return ResourceNotFoundError(
+        f"The file to read must exist and be readable. Received: {os.fspath(source)!r}: {reason}."
+    )
 
 
 def _decode(file: Any, name: str) -> Iterator[Line]:

@@ -168,3 +168,22 @@ def test_the_same_in_another_process(
 ) -> None:
     run_python(PROGRAM.format(options=small.options_file, weights=small.weight_file, batch=BATCH))
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), warm(batch_to_ids(BATCH)).activations, atol=1e-6)
+
+
+def test_the_state_is_that_of_the_weights_in_use(small: ElmoConfig) -> None:
+    """`module` is live: changed weights read the warm-up text again."""
+    ids = batch_to_ids(BATCH)
+    encoder = ElmoEncoder(small, state="warm")
+    before = encoder(ids).activations
+    with torch.no_grad():
+        for parameter in encoder.module.parameters():
+            parameter.mul_(0.5)
+    changed = ElmoEncoder(small, state="warm")
+    with torch.no_grad():
+        for parameter in changed.module.parameters():
+            parameter.mul_(0.5)
+    assert_equal(encoder(ids).activations, changed(ids).activations)
+    with torch.no_grad():
+        for parameter in encoder.module.parameters():
+            parameter.mul_(2.0)
+    assert_equal(encoder(ids).activations, before)

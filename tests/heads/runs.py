@@ -28,5 +28,5 @@ def tagging_data() -> tuple[LabelledData, LabelledData]:
 
 def run_quick(folder: Path, **arguments: Any) -> tuple[dict[str, list[float]], keras.Model]:
     model = quick_tagger()
-    settings = {"task": "tag", "labels": TAGS, "epochs": 5, "batch_size": 16, "patience": 2, "seed": 3, **arguments}
+    settings = {"epochs": 5, "batch_size": 16, "patience": 2, "seed": 3, **arguments}
     return train(model, folder, *tagging_data(), **settings), model

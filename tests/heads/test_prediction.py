@@ -121,7 +121,7 @@ def test_loading(tmp_path: Path) -> None:
     model = untrained("classify", LABELS).model
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     data = LabelledData(labelled(20, 0), LABELS)
-    train(model, tmp_path / "run", data, task="classify", labels=LABELS, epochs=1, overwrite=True)
+    train(model, tmp_path / "run", data, epochs=1, overwrite=True)
     head = Head.load(tmp_path / "run")
     assert (head.task, head.labels) == ("classify", LABELS)
     tokens = tf.constant([["the", "rome"]])

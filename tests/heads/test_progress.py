@@ -17,8 +17,7 @@ def test_what_a_training_prints(tmp_path: Path, terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=60)
     data = LabelledData(labelled(6, 0), LABELS)
     model = classifier(labels=LABELS, vectors=plain_vectors(), units=2)
-    arguments = {"task": "classify", "labels": LABELS, "epochs": 2, "batch_size": 2}
-    train(model, tmp_path / "run", data, data, console=console, title="plain", **arguments)  # type: ignore[arg-type]
+    train(model, tmp_path / "run", data, data, epochs=2, batch_size=2, console=console, title="plain")
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("\x1b[" in printed) is terminal  # it moves the cursor, or it does not
     assert ("3/3" in printed) is terminal

@@ -186,7 +186,7 @@ def test_other_arguments_are_named(uninterrupted: Path, change: dict[str, Any], 
 
 def test_other_data_are_named(uninterrupted: Path) -> None:
     data, _ = tagging_data()
-    arguments: dict[str, Any] = {"task": "tag", "labels": TAGS, "epochs": 5, "batch_size": 16, "patience": 2, "seed": 3}
+    arguments: dict[str, Any] = {"epochs": 5, "batch_size": 16, "patience": 2, "seed": 3}
     with pytest.raises(InputValueError, match=r"`held_out_data.examples` was 20 and is None"):
         train(quick_tagger(), uninterrupted, data, resume=True, **arguments)
     with pytest.raises(InputValueError, match=r"`training_data.sha256` was '\w+' and is '\w+'[^;]*$"):
@@ -246,8 +246,6 @@ def test_another_model_is_refused(uninterrupted: Path) -> None:
             quick_tagger(units=5),
             uninterrupted,
             *tagging_data(),
-            task="tag",
-            labels=TAGS,
             epochs=5,
             batch_size=16,
             patience=2,

@@ -28,9 +28,7 @@ def noisy(count: int, seed: int) -> LabelledData:
 
 def test_it_is_keras_fit_with_early_stopping(tmp_path: Path) -> None:
     model, data, held_out = quick_tagger(), noisy(40, seed=0), noisy(200, seed=1)
-    history = train(
-        model, tmp_path / "run", data, held_out, task="tag", labels=TAGS, epochs=12, batch_size=16, patience=2, seed=3
-    )
+    history = train(model, tmp_path / "run", data, held_out, epochs=12, batch_size=16, patience=2, seed=3)
     other = quick_tagger()
     wanted = other.fit(
         data.batches(16, shuffle_seed=3),
@@ -57,9 +55,7 @@ def test_of_equal_epochs_the_lowest_loss_is_the_best(tmp_path: Path) -> None:
     """A tagger's F1 begins with some zeros, and they must not end the training."""
     model = quick_tagger(learning_rate=1e-4)
     model.layers[-1].bias.assign([9.0, 0.0, 0.0, 0.0])
-    history = train(
-        model, tmp_path / "run", *tagging_data(), task="tag", labels=TAGS, epochs=5, patience=1, batch_size=16
-    )
+    history = train(model, tmp_path / "run", *tagging_data(), epochs=5, patience=1, batch_size=16)
     assert history["val_f1"] == [0.0] * 5
     assert history["val_loss"] == sorted(history["val_loss"], reverse=True)
     best = model.evaluate(tagging_data()[1].batches(16), verbose=0, return_dict=True)
@@ -78,7 +74,7 @@ def test_without_held_out_data_the_training_loss_decides(tmp_path: Path) -> None
     keras.utils.set_random_seed(0)
     model = classifier(labels=LABELS, vectors=plain_vectors(), units=4)
     data = LabelledData(labelled(20, seed=0), LABELS)
-    history = train(model, tmp_path / "run", data, task="classify", labels=LABELS, epochs=2)
+    history = train(model, tmp_path / "run", data, epochs=2)
     assert set(history) == {"loss", "accuracy"}
     assert (tmp_path / "run" / "model.keras").exists()
 
@@ -108,32 +104,31 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     model = quick_tagger()
     model.layers[-1].bias.assign(np.full(len(TAGS), np.nan))
     with pytest.raises(InputValueError, match="Lower the learning"):
-        train(model, tmp_path / "run", *tagging_data(), task="tag", labels=TAGS, epochs=1)
+        train(model, tmp_path / "run", *tagging_data(), epochs=1)
 
 
 def test_carried_state_is_refused(tmp_path: Path, small: ElmoConfig) -> None:
     model = classifier(small, labels=LABELS, state="carry")
     with pytest.raises(UnsupportedError, match='`state` must not be "carry"'):
-        train(model, tmp_path / "run", LabelledData(labelled(4, 0), LABELS), task="classify", labels=LABELS)
+        train(model, tmp_path / "run", LabelledData(labelled(4, 0), LABELS))
 
 
 def test_carried_state_is_found_inside_of_a_model(tmp_path: Path, small: ElmoConfig) -> None:
     vectors = keras.Sequential([keras.Input((None,), dtype="string"), ElmoEmbedding(small, state="carry")])
     model = classifier(labels=LABELS, vectors=[vectors])
     with pytest.raises(UnsupportedError, match='`state` must not be "carry"'):
-        train(model, tmp_path / "run", LabelledData(labelled(4, 0), LABELS), task="classify", labels=LABELS)
+        train(model, tmp_path / "run", LabelledData(labelled(4, 0), LABELS))
 
 
 def test_labels_in_another_order_are_refused(tmp_path: Path) -> None:
     """What is predicted would have the wrong names."""
-    data, held_out = tagging_data()
-    for name, other, task, labels in (
-        ("data", held_out, "tag", TAGS[::-1]),
-        ("data", held_out, "classify", TAGS),
-        ("held_out", LabelledData(labelled(4, 0), LABELS), "tag", TAGS),
-    ):
-        with pytest.raises(InputValueError, match=f"`{name}` must be of the same task and labels"):
-            train(quick_tagger(), tmp_path / "run", data, other, task=task, labels=labels)  # type: ignore[arg-type]
+    data, _ = tagging_data()
+    others = LabelledData(tagged(4, 0), TAGS[::-1]), LabelledData(labelled(4, 0), LABELS)
+    for other in others:
+        with pytest.raises(InputValueError, match="`held_out` must be of the same task and labels"):
+            train(quick_tagger(), tmp_path / "run", data, other)
+    with pytest.raises(InputValueError, match=r"an output for each of the 2 labels of `data`. Received: .* with 4"):
+        train(quick_tagger(), tmp_path / "run", others[1])
     assert not (tmp_path / "run").exists()
 
 
@@ -141,15 +136,15 @@ def test_without_accuracy_the_loss_chooses(tmp_path: Path) -> None:
     layers = [keras.Input((None,), dtype="string"), *plain_vectors(), keras.layers.Dense(len(TAGS), "softmax")]
     model = keras.Sequential(layers)
     with pytest.raises(InputValueError, match="`model` must be compiled"):
-        train(model, tmp_path / "run", *tagging_data(), task="tag", labels=TAGS)
+        train(model, tmp_path / "run", *tagging_data())
     model.compile(keras.optimizers.Adam(0.5), "sparse_categorical_crossentropy")
-    history = train(model, tmp_path / "run", *tagging_data(), task="tag", labels=TAGS, epochs=6, patience=None)
+    history = train(model, tmp_path / "run", *tagging_data(), epochs=6, patience=None)
     assert set(history) == {"loss", "val_loss"}
     best = model.evaluate(tagging_data()[1].batches(32), verbose=0)
     assert best == pytest.approx(min(history["val_loss"]), rel=1e-5)
 
 
-@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"seed": -1}, {"task": "parse"}])
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"patience": 0}, {"seed": -1}])
 def test_wrong_arguments(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(InputValueError, match=f"`{next(iter(change))}` must be"):
         run_quick(tmp_path / "run", **change)
