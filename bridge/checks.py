@@ -1,5 +1,7 @@
 """Checks of plain arguments, which several rooms share."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import numpy as np
@@ -30,3 +32,17 @@ def check_boolean(argument: str, value: object) -> None:
         raise InputTypeError(
             f"`{argument}` must be True or False. Received: {value!r:.80} of type {type(value).__name__}."
         )
+
+
+def check_keywords(callee: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises InputTypeError unless every keyword is known."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"Did you mean `{close[0]}`?" if close else f"It has: {', '.join(known)}."
+            if name in ("options_file", "weight_file"):
+                remedy = "Give both files as `config=ElmoConfig(options_file, weight_file)`."
+            raise InputTypeError(
+                f"Every keyword of `{callee}` must be one of its arguments. Received: `{name}`. {remedy}"
+            )

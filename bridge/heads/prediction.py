@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from bridge.checks import check_integer
-from bridge.errors import InputValueError, ResourceNotFoundError
+from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError
 from bridge.heads.data import check_example, check_tokens, pad
 from bridge.heads.metrics import OUTSIDE, has_entities
 from bridge.heads.optional import require
@@ -58,7 +59,7 @@ class Head:
 
         Raises:
             ResourceNotFoundError: there is no run, or no epoch of it is done; or the ELMo weights are gone.
-            CheckpointError: the ELMo weights are others than those of the training.
+            CheckpointError: the model is damaged, or the ELMo weights are others than those of the training.
         """
         run_folder = RunFolder(folder)
         settings = run_folder.settings()
@@ -66,6 +67,11 @@ class Head:
             raise ResourceNotFoundError(
                 f"The run must have trained for an epoch at least. Received: {str(run_folder.path)!r}, which has no "
                 "model yet. Continue it with `elmo-bridge train --resume`."
+            )
+        if not zipfile.is_zipfile(run_folder.model_file):
+            raise CheckpointError(
+                f"The model of a run must be a `.keras` file. Received: {str(run_folder.model_file)!r}, which is "
+                "damaged. Train again."
             )
         return cls(keras.models.load_model(run_folder.model_file, compile=False), settings["task"], settings["labels"])
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import InputValueError, ResourceNotFoundError, UnsupportedError
+from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
 
 FORMAT = 1
 PARTIAL = ".partial"
@@ -77,6 +77,7 @@ class RunFolder:
 
         Raises:
             ResourceNotFoundError: this is no run folder.
+            CheckpointError: the file is damaged.
             UnsupportedError: it was made by a later version.
         """
         try:
@@ -84,6 +85,11 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ResourceNotFoundError(
                 f"The run folder must hold a run.json. Received: {str(self.path)!r}. Make it with `elmo-bridge train`."
+            ) from error
+        except ValueError as error:
+            raise CheckpointError(
+                f"{self.settings_file} must be JSON. Received: a damaged file ({error}). Train into another folder, or "
+                "delete this one."
             ) from error
         if settings.get("format") != FORMAT:
             raise UnsupportedError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,14 @@ def load_state(path: Path, model: keras.Model) -> dict[str, Any]:
     """Puts a saved state into a model that was built and compiled alike, and returns its `progress`.
 
     Raises:
-        CheckpointError: the file holds the state of another model.
+        CheckpointError: the file holds the state of another model, or is damaged.
     """
     variables = _variables(model)
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} must be the state that a run has saved. Received: a damaged file. Train into another folder, or "
+            "replace the run with `overwrite` (--overwrite)."
+        )
     with np.load(path, allow_pickle=False) as saved:
         header = json.loads(saved["header"].tobytes())
         if header["shapes"] != _shapes(variables):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from bridge.checks import check_boolean, check_integer
+from bridge.checks import check_boolean, check_integer, check_keywords
 from bridge.encoder.encoder import ElmoEncoder, Engine, State
 from bridge.encoder.warm_up import WARM_UP_SHA256
 from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
@@ -26,6 +27,7 @@ from bridge.resources.config import ElmoConfig
 from bridge.resources.options import ElmoOptions
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
+OF_KERAS = ("name", "dtype", "trainable", "activity_regularizer")
 # Arguments that `ElmoRepresentations` keeps for the layer.
 OF_REPRESENTATIONS = (
     "output_mode",
@@ -94,8 +96,7 @@ class ElmoEmbedding(keras.layers.Layer):
     Example:
         >>> model = keras.Sequential([
         ...     keras.Input((None,), dtype="string"),
-        ...     ElmoEmbedding("demo"),
-        ...     keras.layers.GlobalAveragePooling1D(),
+        ...     ElmoEmbedding("demo", pooling="mean"),
         ...     keras.layers.Dense(1, activation="sigmoid"),
         ... ])
         >>> model.save("model.keras")
@@ -127,6 +128,8 @@ class ElmoEmbedding(keras.layers.Layer):
         device: str | int | None = None,
         **kwargs: Any,
     ) -> None:
+        known = inspect.signature(ElmoEmbedding).parameters.keys() - {"kwargs"}
+        check_keywords("ElmoEmbedding", kwargs, [*sorted(known), *OF_KERAS])
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         check_boolean("requires_grad", requires_grad)
@@ -137,7 +140,7 @@ class ElmoEmbedding(keras.layers.Layer):
         self.supports_masking = True
         self.supports_jit = False  # XLA cannot compile a call into PyTorch
         given = config.config if isinstance(config, Checkpoint) else config
-        self.config = given if given is None or isinstance(given, ElmoConfig) else os.fspath(given)
+        self.config = os.fspath(given) if isinstance(given, os.PathLike) else given
         self.requires_grad = bool(requires_grad)
         self.keep_sentence_boundaries = bool(keep_sentence_boundaries)
         self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)

@@ -47,7 +47,8 @@ def _check(frame: FrameType | None, layer: keras.layers.Layer) -> None:
                         '`state="carry"` must be trained in the order of the text: every row of a batch goes on where '
                         "the same row of the batch before it ended. Received: a `fit` that shuffles. Pass "
                         "`shuffle=False` (and data that does not shuffle: no `Dataset.shuffle`, no "
-                        '`DataLoader(shuffle=True)`), or use `state="zero"` or `state="warm"`.'
+                        '`DataLoader(shuffle=True)`), and compile the model again; or use `state="zero"` or '
+                        '`state="warm"`.'
                     )
                 return  # the innermost: a `fit` that validates calls `evaluate`
         frame = frame.f_back

@@ -2,11 +2,13 @@
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from typer.testing import CliRunner
 from bridge import ElmoConfig
 from bridge.cli.main import app
 from bridge.errors import CheckpointError, InputValueError
-from bridge.heads import LabelledData, train
+from bridge.heads import Head, LabelledData, train
 from bridge.heads.run_folder import RunFolder
 from bridge.heads.state import load_state, save_state
 
@@ -252,3 +254,13 @@ def test_another_model_is_refused(uninterrupted: Path) -> None:
             seed=3,
             resume=True,
         )
+
+
+@pytest.mark.parametrize("name", ["run.json", "state.npz", "model.keras"])
+def test_damaged_files_are_told(name: str, uninterrupted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(uninterrupted, run)
+    (run / name).write_bytes((run / name).read_bytes()[:-30])
+    read = Head.load if name == "model.keras" else partial(run_quick, resume=True)
+    with pytest.raises(CheckpointError, match="damaged"):
+        read(run)

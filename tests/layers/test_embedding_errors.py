@@ -185,3 +185,23 @@ def test_numpy_arguments_become_plain_json(small: ElmoConfig) -> None:
     assert type(config["max_sequence_length"]) is int
     assert [type(number) for number in config["scalar_mix_parameters"]] == [float] * 3
     assert ElmoEmbedding(small, device="cpu").get_config()["device"] == "cpu"
+
+
+UNKNOWN_ARGUMENTS = {
+    "num_output_represenations": "Did you mean `num_output_representations`",
+    "do_layernorm": "Did you mean `do_layer_norm`",
+    "options_file": "Give both files as `config=ElmoConfig",
+    "vocab_to_cache": "It has: config, ",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN_ARGUMENTS)
+def test_unknown_arguments_are_told_with_the_nearest(name: str, small: ElmoConfig) -> None:
+    arguments: dict[str, Any] = {name: 1}
+    with pytest.raises(InputTypeError, match=f"Received: `{name}`. {UNKNOWN_ARGUMENTS[name]}"):
+        ElmoEmbedding(small, **arguments)
+
+
+def test_a_config_that_is_none() -> None:
+    with pytest.raises(InputTypeError, match="`config` must be an INI file, a named model or an ElmoConfig"):
+        ElmoEmbedding(5)  # type: ignore[arg-type]
