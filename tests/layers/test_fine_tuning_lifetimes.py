@@ -214,6 +214,7 @@ def test_everything_goes_with_the_layer(use: str, tiny: ElmoConfig) -> None:
     assert not left
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(("in_graph", "steps", "rows"), [(True, 500, 4), (False, 60, 40)])
 def test_steps_do_not_grow_memory(in_graph: bool, steps: int, rows: int, tiny: ElmoConfig) -> None:
