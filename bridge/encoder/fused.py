@@ -1,0 +1,225 @@
+"""The biLM for inference, several times faster than AllenNLP's: `FusedBiLm`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from bridge.encoder.character_cnn import CharacterCnn
+from bridge.encoder.fused_lstm import Batch, Begun, FusedLstm, LayerState, LstmCell
+from bridge.encoder.linear import Precision
+from bridge.encoder.side_by_side import SideBySide
+from bridge.encoder.token_vectors import TokenCacheInfo, TokenVectors
+from bridge.errors import UnsupportedError
+from bridge.resources.checkpoint import Checkpoint, expected_datasets
+from bridge.resources.options import LstmOptions
+from bridge.text.character_checks import check_character_ids
+from bridge.text.characters import BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN, batch_to_ids
+
+# AllenNLP's own form: hidden `(n_layers, rows, 2 * projection_dim)` and memory `(n_layers, rows, 2 * dim)`.
+States = tuple[torch.Tensor, torch.Tensor]
+
+class FusedBiLm(torch.nn.Module):
+    """AllenNLP's `_ElmoBiLm` for inference: the same numbers, computed with less work and without waste.
+
+    It goes where AllenNLP lets a biLM go, `Elmo(None, None, 1, module=FusedBiLm(checkpoint))`. What it does otherwise:
+
+    - a token's vector is computed once and remembered (`TokenVectors`), and padding is not convolved;
+    - no padding goes through the LSTMs: each step reads one token of every sentence that is still going on;
+    - the inputs of many steps are multiplied at once, on the token layer only those of distinct tokens;
+    - both directions run at the same time, each on half of the threads;
+    - products run at the processor's own rate (`Linear`).
+
+    Its weights can't be trained, changed or moved: they are no parameters.
+
+    Args:
+        checkpoint: the weights.
+        precision: of the LSTMs' products. Token vectors and states are float32 in any case.
+        device: where it runs.
+        token_cache_bytes: memory for the vectors of tokens; 0 keeps none.
+
+    Call arguments:
+        inputs: integers `(batch, timesteps, 50)`.
+
+    Returns:
+        As AllenNLP's: `activations`, a list of float32 `(batch, timesteps + 2, 2 * projection_dim)`, and `mask`,
+        bool `(batch, timesteps + 2)`; both with the sentence boundaries. Every row goes on from the state in which it
+        ended in the call before, until `reset_states`.
+
+    Reference:
+        Peters et al. 2018, "Deep contextualized word representations"; AllenNLP 2.10.1, `allennlp.modules.elmo`.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, precision: Precision, device: torch.device, token_cache_bytes: int
+    ) -> None:
+        super().__init__()
+        self.num_layers = checkpoint.num_layers
+        self.precision = precision
+        self._device = device
+        self._lstm = lstm = checkpoint.options.lstm
+        with h5py.File(checkpoint.weight_file, "r") as file:
+            names = [name for name in expected_datasets(checkpoint.options) if not name.startswith("RNN")]
+            cnn = CharacterCnn(checkpoint.options.char_cnn, {name: _read(file, name) for name in names}, device)
+            begin, end = cnn(batch_to_ids([[BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN]])[0]).split(1)
+            self._directions = [
+                FusedLstm(
+                    [_cell(file, direction, layer, lstm, precision, device) for layer in range(lstm.n_layers)],
+                    (end, begin) if direction else (begin, end),
+                    backward=direction == 1,
+                )
+                for direction in (0, 1)
+            ]
+        self._token_vectors = TokenVectors(cnn, lstm.projection_dim, token_cache_bytes, device)
+        self._side_by_side = SideBySide(device)
+        self._carried = self.zero_states(0)
+        self._begun: tuple[States, list[Begun]] | None = None
+
+    def get_output_dim(self) -> int:
+        """Width of every layer: AllenNLP's `Elmo` asks."""
+        return 2 * self._lstm.projection_dim
+
+    def token_cache_info(self) -> TokenCacheInfo:
+        """What the cache of token vectors has done."""
+        return self._token_vectors.info()
+
+    def forward(self, inputs: torch.Tensor, word_inputs: torch.Tensor | None = None) -> dict[str, Any]:
+        if word_inputs is not None:
+            raise UnsupportedError(
+                "`word_inputs` must be None: a FusedBiLm remembers the vectors of tokens by their characters. Received: "
+                "a tensor. Give character ids only."
+            )
+        ids = inputs.detach().cpu().numpy()
+        lengths = check_character_ids(ids)
+        batch, timesteps = ids.shape[0], ids.shape[1] + 2
+        with torch.inference_mode(False):
+            activations = torch.zeros(batch, timesteps, self.num_layers, self.get_output_dim(), device=self._device)
+            self.encode(ids, lengths, activations, np.arange(batch), None, keep_boundaries=True)
+            mask = torch.from_numpy(np.arange(timesteps) < lengths[:, None] + 2).to(self._device)
+        return {"activations": list(activations.unbind(dim=2)), "mask": mask}
+
+    def zero_states(self, rows: int = 1) -> States:
+        """The states before anything was read."""
+        n_layers, width, dim = self._lstm.n_layers, self._lstm.projection_dim, self._lstm.dim
+        return (
+            torch.zeros(n_layers, rows, 2 * width, device=self._device),
+            torch.zeros(n_layers, rows, 2 * dim, device=self._device),
+        )
+
+    def states_after(self, batches: Sequence[np.ndarray]) -> States:
+        """The states after these character ids `(1, timesteps, 50)`, read one after the other."""
+        before = self._carried
+        self.reset_states()
+        for ids in batches:
+            self.forward(torch.from_numpy(ids))
+        after, self._carried = self._carried, before
+        return after
+
+    def reset_states(self) -> None:
+        """Forgets every carried state."""
+        self._carried = self.zero_states(0)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        char_ids: np.ndarray,
+        lengths: np.ndarray,
+        activations: torch.Tensor,
+        rows: np.ndarray,
+        start: States | None,
+        keep_boundaries: bool,
+    ) -> None:
+        """Reads a batch, and writes every layer of it.
+
+        Args:
+            char_ids: integers `(batch, timesteps, 50)`.
+            lengths: number of tokens of each row `(batch,)`; what is behind them is not looked at.
+            activations: float32 `(any, timesteps or more, num_layers, 2 * projection_dim)`, on any device. Padding is
+                not written.
+            rows: rows of `activations` to write to `(batch,)`.
+            start: the states, of one row, from which all rows start; or None, for those in which the same rows of
+                `activations` ended last.
+            keep_boundaries: whether `activations` get the sentence boundaries, too. Tokens then begin at timestep 1.
+        """
+        target, places = activations, rows
+        if activations.device != self._device:  # one transfer at the end
+            shape = (len(rows), char_ids.shape[1] + 2 * keep_boundaries, *activations.shape[2:])
+            target, places = torch.zeros(shape, device=self._device), np.arange(len(rows))
+
+        order = np.argsort(-lengths, kind="stable")
+        char_ids, lengths = char_ids[order], lengths[order]
+        is_token = np.arange(char_ids.shape[1]) < lengths[:, None]
+        tokens = np.zeros(is_token.shape, dtype=np.int64)
+        vectors, tokens[is_token] = self._token_vectors(char_ids[is_token].astype(np.uint16))
+        batch = Batch(lengths, tokens, vectors, places[order])
+
+        begun = self._begin(self._carried_by(rows[order]) if start is None else start)
+        ended: list[list[LayerState]] = [[], []]
+
+        def run(direction: int, stop: threading.Event) -> None:
+            half = target.unflatten(-1, (2, -1))[..., direction, :]
+            ended[direction] = self._directions[direction].run(batch, begun[direction], half, keep_boundaries, stop)
+            if start is None:
+                ended[direction] = self._directions[direction].end(ended[direction]).states
+
+        self._side_by_side(partial(run, 0), partial(run, 1))
+        if start is None:
+            self._carry(rows[order], ended)
+        if target is not activations:
+            activations[torch.from_numpy(rows), : target.shape[1]] = target.to(activations.device)
+
+    def _begin(self, states: States) -> list[Begun]:
+        """Reads the first boundary. All calls have the same common start: that is read once."""
+        if self._begun is None or self._begun[0] is not states:
+            halves = [[part.chunk(2, dim=-1)[direction] for part in states] for direction in (0, 1)]
+            begun = [
+                lstm.begin([LayerState(*layer) for layer in zip(hidden, 2 * memory, strict=True)])
+                for lstm, (hidden, memory) in zip(self._directions, halves, strict=True)
+            ]
+            if len(begun[0].outputs[0]) != 1:
+                return begun
+            self._begun = states, begun
+        return self._begun[1]
+
+    def _carried_by(self, rows: np.ndarray) -> States:
+        """The states in which these rows ended last; zero for new ones."""
+        missing = int(rows.max(initial=-1)) + 1 - self._carried[0].shape[1]
+        if missing > 0:
+            new = self.zero_states(missing)
+            hidden, memory = (torch.cat(parts, dim=1) for parts in zip(self._carried, new, strict=True))
+            self._carried = hidden, memory
+        index = torch.from_numpy(rows).to(self._device)
+        return self._carried[0][:, index], self._carried[1][:, index]
+
+    def _carry(self, rows: np.ndarray, ended: Sequence[Sequence[LayerState]]) -> None:
+        """Keeps the states of both directions."""
+        index = torch.from_numpy(rows).to(self._device)
+        for layer, (forward, backward) in enumerate(zip(*ended, strict=True)):
+            self._carried[0][layer, index] = torch.cat([forward.hidden, backward.hidden], dim=1)
+            self._carried[1][layer, index] = torch.cat([forward.memory, backward.memory], dim=1) / 2
+
+
+def _read(file: h5py.File, name: str) -> np.ndarray:
+    return file[name][()].astype(np.float32, copy=False)
+
+
+def _cell(
+    file: h5py.File, direction: int, layer: int, lstm: LstmOptions, precision: Precision, device: torch.device
+) -> LstmCell:
+    """One LSTM of the file, whose gates are input, candidate, forget and output."""
+    cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
+    weight, bias, projection = (torch.from_numpy(_read(file, f"{cell}/{name}")) for name in ("W_0", "B", "W_P_0"))
+    i, j, f, o = weight.t().chunk(4)
+    weight = torch.cat([i, f, o, j])
+    i, j, f, o = bias.chunk(4)
+    bias = torch.cat([i, f + 1.0, o, j])  # TensorFlow's forget bias, which is not part of the stored one
+    width = lstm.projection_dim
+    return LstmCell(
+        weight[:, :width], weight[:, width:], bias, projection.t(), lstm.cell_clip, lstm.proj_clip, precision, device
+    )
