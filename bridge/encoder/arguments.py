@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from bridge.errors import InputTypeError, InputValueError
+
+State = Literal["zero", "warm", "carry"]
+Engine = Literal["auto", "allennlp", "fused"]
+Layers = Literal["all", "top", "average"]
 
 
 def as_device(device: str | int | torch.device | None) -> torch.device:

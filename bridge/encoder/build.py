@@ -1,4 +1,4 @@
-"""Builds AllenNLP's `Elmo` from a checkpoint, whatever the caller's PyTorch settings are."""
+"""Builds AllenNLP's `Elmo` around a biLM, whatever the caller's PyTorch settings are."""
 
 from __future__ import annotations
 
@@ -9,15 +9,27 @@ from typing import Any
 
 import torch
 
+from bridge.encoder.arguments import Engine
 from bridge.encoder.elmo_import import import_elmo
+from bridge.encoder.fused import FusedBiLm
+from bridge.encoder.linear import Precision
 from bridge.resources.checkpoint import Checkpoint
 
 # Building borrows torch's seed and default dtype, which are the whole process's: one module at a time.
 _building = threading.Lock()
 
 
-def build_elmo(checkpoint: Checkpoint, keep_sentence_boundaries: bool, device: torch.device) -> Any:
+def build_elmo(
+    checkpoint: Checkpoint,
+    engine: Engine,
+    precision: Precision,
+    device: torch.device,
+    keep_sentence_boundaries: bool,
+    token_cache_bytes: int,
+) -> Any:
     """Returns AllenNLP's `Elmo` with the checkpoint's weights, frozen, in evaluation mode.
+
+    With `engine="fused"` its biLM is a `FusedBiLm`, else AllenNLP's own.
 
     Raises:
         MissingDependencyError: AllenNLP is not installed.
@@ -31,12 +43,14 @@ def build_elmo(checkpoint: Checkpoint, keep_sentence_boundaries: bool, device: t
         torch.device("cpu"),
         _float32_by_default(),
     ):
+        bilm = FusedBiLm(checkpoint, precision, device, token_cache_bytes) if engine == "fused" else None
         module = import_elmo().Elmo(
-            str(checkpoint.options_file),
-            str(checkpoint.weight_file),
+            None if bilm else str(checkpoint.options_file),
+            None if bilm else str(checkpoint.weight_file),
             num_output_representations=1,
             dropout=0.0,
             keep_sentence_boundaries=keep_sentence_boundaries,
+            module=bilm,
         )
     return module.to(device).eval()
 

@@ -63,11 +63,13 @@ class CharacterCnn:
 
         self._highways = []
         for k in range(options.n_highway):
-            gates = [
-                np.concatenate([weights[f"CNN_high_{k}/{part}_{gate}"].T for gate in ("transform", "carry")])
+            weight, bias = (
+                torch.from_numpy(
+                    np.concatenate([weights[f"CNN_high_{k}/{part}_{gate}"].T for gate in ("transform", "carry")])
+                )
                 for part in ("W", "b")
-            ]
-            self._highways.append(Linear(*map(torch.from_numpy, gates), "float32", device))
+            )
+            self._highways.append(Linear(weight, bias, "float32", device))
         projection, bias = (torch.from_numpy(weights[f"CNN_proj/{part}_proj"]) for part in ("W", "b"))
         self._projection = Linear(projection.t(), bias, "float32", device)
 

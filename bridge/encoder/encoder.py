@@ -6,24 +6,26 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
 from bridge.checks import check_boolean, check_choice, check_integer
-from bridge.encoder.arguments import as_array, as_device
+from bridge.encoder.allennlp_engine import AllenNlpEngine
+from bridge.encoder.arguments import Engine, Layers, State, as_array, as_device
 from bridge.encoder.build import build_elmo
-from bridge.encoder.warm_up import warm_up_batches
-from bridge.errors import ProcessError, UnsupportedError
+from bridge.encoder.fused import FusedBiLm
+from bridge.encoder.linear import Precision
+from bridge.encoder.token_vectors import TokenCacheInfo
+from bridge.errors import InputValueError, ProcessError, UnsupportedError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.text.character_checks import check_character_ids, check_character_ids_form
 from bridge.text.characters import batch_to_ids, token_lists
 
-State = Literal["zero", "warm", "carry"]
-Engine = Literal["auto", "allennlp"]
-Layers = Literal["all", "top", "average"]
+# Of the fused biLM: more rows at once are no faster, and their gates take memory.
+MAX_ROWS_PER_PASS = 256
 
 
 class BiLmOutput(NamedTuple):
@@ -49,13 +51,20 @@ class ElmoEncoder:
             text that comes with the package leaves this biLM. With both, vectors do not depend on the sentences
             before or beside. `"carry"` is AllenNLP's own behaviour: row `i` of a batch starts from the state in
             which row `i` of the batch before it ended.
-        engine: `"allennlp"` runs AllenNLP's own biLM; `"auto"` picks the fastest exact one, which is that.
+        engine: `"fused"` runs a biLM that computes AllenNLP's numbers several times faster (`FusedBiLm`),
+            `"allennlp"` AllenNLP's own. `"auto"` is `"fused"`; only where gradients go through the biLM, as in
+            `ElmoEmbedding(requires_grad=True)`, it is `"allennlp"`.
+        precision: of the fused biLM's products: `"float32"`, or `"bfloat16"` or `"float16"`, which are faster on
+            processors that have them and less exact. The difference depends on the weights: measure yours with
+            `scripts/benchmark.py --agreement`. Results are float32 in any case.
         device: where PyTorch runs the biLM, such as `"cuda"`; the CPU by default.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence: `timesteps` grows by 2.
         max_tokens_per_pass: memory budget. A larger batch is run in several passes, each of sentences of similar
-            length and of at most so many timesteps, padding and boundaries included (or of one sentence). At the
-            size of the original model 4096 timesteps take about 2 GB. Not with `state="carry"`, which ties
-            sentences to rows.
+            length and of at most so many tokens, boundaries included (or of one sentence). Of the original model 4096
+            tokens take about 0.5 GB beside the result, and about 2 GB with `engine="allennlp"`, where padding
+            counts and `state="carry"` is not split, which there ties sentences to rows.
+        token_cache_bytes: memory for the vectors of tokens that were seen, which the fused biLM does not compute
+            again; the least recently used are forgotten. 0 keeps none.
 
     Call arguments:
         char_ids: integers `(batch, timesteps, 50)` of at least 16 bits, as `batch_to_ids` makes them: a NumPy
@@ -93,25 +102,36 @@ class ElmoEncoder:
         *,
         state: State = "zero",
         engine: Engine = "auto",
+        precision: Precision = "float32",
         device: str | int | torch.device | None = None,
         keep_sentence_boundaries: bool = False,
         max_tokens_per_pass: int = 4096,
+        token_cache_bytes: int = 64 * 2**20,
     ) -> None:
         check_choice("state", state, State)
         check_choice("engine", engine, Engine)
+        check_choice("precision", precision, Precision)
         check_boolean("keep_sentence_boundaries", keep_sentence_boundaries)
         check_integer("max_tokens_per_pass", max_tokens_per_pass, minimum=1)
+        check_integer("token_cache_bytes", token_cache_bytes, minimum=0)
+        if engine == "allennlp" and precision != "float32":
+            raise InputValueError(
+                '`precision` must be "float32" with `engine="allennlp"`, which computes in that alone. Received: '
+                f'{precision!r}. Use `engine="fused"`.'
+            )
         self.checkpoint = config if isinstance(config, Checkpoint) else Checkpoint.open(config)
         self.state = state
-        self.engine = "allennlp" if engine == "auto" else engine
+        self.engine: Engine = "fused" if engine == "auto" else engine
+        self.precision = precision
         self.device = as_device(device)
         self.keep_sentence_boundaries = keep_sentence_boundaries
         self.max_tokens_per_pass = max_tokens_per_pass
         self._lock = threading.RLock()
         self._pid = os.getpid()
-        self._warm_state: tuple[torch.Tensor, ...] | None = None
-        self._warm_state_of: list[tuple[int, int]] | None = None
-        self.module = build_elmo(self.checkpoint, keep_sentence_boundaries, self.device)
+        self._allennlp = AllenNlpEngine(state, self.device)
+        self.module = build_elmo(
+            self.checkpoint, self.engine, precision, self.device, keep_sentence_boundaries, token_cache_bytes
+        )
 
     @property
     def num_layers(self) -> int:
@@ -137,13 +157,23 @@ class ElmoEncoder:
         Args:
             parameters: by name, as `release_parameters` gave them; all of one dtype, which is that of the result.
             char_ids, mask: as in a call.
+
+        Raises:
+            UnsupportedError: the engine is `"fused"`.
         """
+        self._check_trainable()
         return self._encode(char_ids, mask, parameters)
 
     def release_parameters(self) -> dict[str, np.ndarray]:
-        """Gives the biLM's parameters away: afterwards `module` holds none, and only `call_with` works."""
+        """Gives the parameters of AllenNLP's biLM away: afterwards `module` holds none, and only `call_with` works.
+
+        Raises:
+            UnsupportedError: the engine is `"fused"`.
+        """
+        self._check_trainable()
         if self.state == "warm":
-            self._make_warm_state()
+            with self._undisturbed():
+                self._allennlp.make_warm_states(self._bilm)
         parameters = {name: parameter.detach().cpu().numpy() for name, parameter in self._bilm.named_parameters()}
         self.module.to("meta")
         return parameters
@@ -153,7 +183,8 @@ class ElmoEncoder:
         check_character_ids_form(ids.dtype.name, ids.shape)
         lengths = check_character_ids(ids, None if mask is None else as_array(mask, "mask"))
         self._check_process()
-        batch, timesteps = ids.shape[0], ids.shape[1] + (2 if self.keep_sentence_boundaries else 0)
+        boundaries = 2 if self.keep_sentence_boundaries else 0
+        batch, timesteps, steps = ids.shape[0], ids.shape[1] + boundaries, lengths + boundaries
         dtype = torch.float32 if parameters is None else next(iter(parameters.values())).dtype
         differentiable = parameters is not None and torch.is_grad_enabled()
         with self._undisturbed(), torch.set_grad_enabled(differentiable):
@@ -161,12 +192,14 @@ class ElmoEncoder:
                 torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=dtype, device="cpu"),
                 torch.zeros(batch, timesteps, dtype=torch.bool, device="cpu"),
             )
+            output.mask.copy_(torch.from_numpy(np.arange(timesteps) < steps[:, None]))
             for rows in self._passes(lengths):
-                longest = int(lengths[rows].max())
-                # A copy, which PyTorch may hold on to: the caller's memory may be read-only, or TensorFlow's.
-                pass_ids = ids[rows, :longest].astype(np.int64)
-                pass_ids[np.arange(longest) >= lengths[rows, None]] = 0
-                self._run(torch.from_numpy(pass_ids), rows, output, parameters)
+                pass_ids = ids[rows, : lengths[rows].max()]
+                arguments = pass_ids, lengths[rows], output.activations, rows
+                if isinstance(self._bilm, FusedBiLm):
+                    self._bilm.encode(*arguments, self.state, self.keep_sentence_boundaries)
+                else:
+                    self._allennlp.encode(self._bilm, *arguments, self.keep_sentence_boundaries, parameters)
         return output
 
     def embed(self, sentences: Sequence[Sequence[str]], layers: Layers = "all") -> list[np.ndarray]:
@@ -187,7 +220,9 @@ class ElmoEncoder:
         sentences = token_lists(sentences)
         lengths = np.array([len(sentence) for sentence in sentences], dtype=np.intp)
         result: list[np.ndarray] = [np.empty(0)] * len(sentences)
-        for rows in self._passes(lengths):
+        # With "carry" a sentence is tied to its place in the batch.
+        everything = [np.arange(len(lengths))] if len(lengths) else []
+        for rows in everything if self.state == "carry" else self._passes(lengths):
             activations, mask = self(batch_to_ids([sentences[row] for row in rows]))
             if layers == "top":
                 activations = activations[:, :, -1]
@@ -201,7 +236,19 @@ class ElmoEncoder:
         """Forgets every carried state."""
         self._check_process()
         with self._lock:
-            self._bilm._elmo_lstm.reset_states()
+            (self._bilm if isinstance(self._bilm, FusedBiLm) else self._bilm._elmo_lstm).reset_states()
+
+    def token_cache_info(self) -> TokenCacheInfo:
+        """Hits, misses and sizes of the fused biLM's cache of token vectors.
+
+        Raises:
+            UnsupportedError: AllenNLP's biLM has none.
+        """
+        if not isinstance(self._bilm, FusedBiLm):
+            raise UnsupportedError(
+                f'`engine` must be "fused" for a cache of token vectors. Received: {self.engine!r}, which has none.'
+            )
+        return self._bilm.token_cache_info()
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
@@ -210,6 +257,13 @@ class ElmoEncoder:
         autocast = torch.autocast("cuda" if self.device.type == "cuda" else "cpu", enabled=False)
         with self._lock, torch.inference_mode(False), autocast:
             yield
+
+    def _check_trainable(self) -> None:
+        if isinstance(self._bilm, FusedBiLm):
+            raise UnsupportedError(
+                '`engine` must be "allennlp" for parameters and gradients. Received: "fused", whose weights are laid '
+                'out for the processor. Make the encoder with `engine="allennlp"`.'
+            )
 
     def _check_process(self) -> None:
         """Raises ProcessError where a call would hang, and notes that PyTorch runs in this process from now on."""
@@ -231,64 +285,20 @@ class ElmoEncoder:
         """Rows of each pass: all of them in the given order if they fit the budget, else longest first."""
         if len(lengths) == 0:
             return
-        steps = lengths + 2  # AllenNLP adds both boundaries
-        if self.state == "carry" or len(steps) * steps.max() <= self.max_tokens_per_pass:
+        steps = lengths + 2  # both boundaries are read
+        budget = self.max_tokens_per_pass
+        if isinstance(self._bilm, FusedBiLm):  # no padding is read, and rows keep their states wherever they run
+            fits = len(steps) <= MAX_ROWS_PER_PASS and steps.sum() <= budget
+        else:
+            fits = self.state == "carry" or len(steps) * steps.max() <= budget
+        if fits:
             yield np.arange(len(lengths))
             return
         order = np.argsort(-steps, kind="stable")
         start = 0
         while start < len(order):
-            rows = max(1, self.max_tokens_per_pass // int(steps[order[start]]))
+            rows = max(1, budget // int(steps[order[start]]))
+            if isinstance(self._bilm, FusedBiLm):
+                rows = min(rows, MAX_ROWS_PER_PASS)
             yield order[start : start + rows]
             start += rows
-
-    def _run(
-        self,
-        char_ids: torch.Tensor,
-        rows: np.ndarray,
-        output: BiLmOutput,
-        parameters: Mapping[str, torch.Tensor] | None,
-    ) -> None:
-        """Runs the biLM on one pass and writes its rows of the output."""
-        # Of the module where it is its own: that is live, and its user may have changed its precision.
-        dtype = next(iter(self._bilm.parameters() if parameters is None else parameters.values())).dtype
-        self._set_start_state(len(rows), dtype)
-        char_ids = char_ids.to(self.device)
-        if parameters is None:
-            result = self._bilm(char_ids)
-        else:
-            moved = {name: parameter.to(self.device) for name, parameter in parameters.items()}
-            result = torch.func.functional_call(self._bilm, moved, (char_ids,))
-        layers = [layer.to("cpu", output.activations.dtype) for layer in result["activations"]]
-        mask = result["mask"].cpu()
-        if not self.keep_sentence_boundaries:
-            # Dropping both ends leaves the end-of-sentence vector of shorter rows behind: masked out here.
-            mask = char_ids.any(dim=-1).cpu()
-            layers = [layer[:, 1:-1] * mask[:, :, None] for layer in layers]
-        target = torch.from_numpy(rows)
-        output.mask[target, : mask.shape[1]] = mask
-        for index, layer in enumerate(layers):
-            output.activations[target, : mask.shape[1], index] = layer
-
-    def _set_start_state(self, rows: int, dtype: torch.dtype) -> None:
-        """AllenNLP's LSTM starts from the state that it holds, a row of it for each row of the batch."""
-        if self.state == "zero":
-            self._bilm._elmo_lstm.reset_states()
-        elif self.state == "warm":
-            # The module is live. Released parameters are on "meta": there the state is that of the first ones.
-            parameters = list(self._bilm.parameters())
-            if self._warm_state is None or not (
-                parameters[0].is_meta or self._warm_state_of == [(id(part), part._version) for part in parameters]
-            ):
-                self._make_warm_state()
-            states = self._warm_state or ()
-            self._bilm._elmo_lstm._states = tuple(part.to(dtype).repeat(1, rows, 1) for part in states)
-
-    def _make_warm_state(self) -> None:
-        """Reads the warm-up text, and keeps the state `(n_layers, 1, dim)` and memory in which it ends."""
-        with self._undisturbed(), torch.no_grad():
-            self._bilm._elmo_lstm.reset_states()
-            for char_ids in warm_up_batches():
-                self._bilm(torch.from_numpy(char_ids).long().to(self.device))
-            self._warm_state = tuple(part.clone() for part in self._bilm._elmo_lstm._states)
-            self._warm_state_of = [(id(part), part._version) for part in self._bilm.parameters()]

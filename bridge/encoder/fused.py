@@ -11,11 +11,15 @@ import h5py
 import numpy as np
 import torch
 
+from bridge.encoder.arguments import State
 from bridge.encoder.character_cnn import CharacterCnn
-from bridge.encoder.fused_lstm import Batch, Begun, FusedLstm, LayerState, LstmCell
+from bridge.encoder.fused_lstm import Begun, FusedLstm
 from bridge.encoder.linear import Precision
+from bridge.encoder.lstm_cell import LayerState, LstmCell
 from bridge.encoder.side_by_side import SideBySide
+from bridge.encoder.steps import Batch
 from bridge.encoder.token_vectors import TokenCacheInfo, TokenVectors
+from bridge.encoder.warm_up import warm_up_batches
 from bridge.errors import UnsupportedError
 from bridge.resources.checkpoint import Checkpoint, expected_datasets
 from bridge.resources.options import LstmOptions
@@ -24,6 +28,7 @@ from bridge.text.characters import BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN, bat
 
 # AllenNLP's own form: hidden `(n_layers, rows, 2 * projection_dim)` and memory `(n_layers, rows, 2 * dim)`.
 States = tuple[torch.Tensor, torch.Tensor]
+
 
 class FusedBiLm(torch.nn.Module):
     """AllenNLP's `_ElmoBiLm` for inference: the same numbers, computed with less work and without waste.
@@ -78,8 +83,8 @@ class FusedBiLm(torch.nn.Module):
             ]
         self._token_vectors = TokenVectors(cnn, lstm.projection_dim, token_cache_bytes, device)
         self._side_by_side = SideBySide(device)
-        self._carried = self.zero_states(0)
-        self._begun: tuple[States, list[Begun]] | None = None
+        self._carried = self._zero_states(0)
+        self._begun: dict[State, list[Begun]] = {}
 
     def get_output_dim(self) -> int:
         """Width of every layer: AllenNLP's `Elmo` asks."""
@@ -92,38 +97,21 @@ class FusedBiLm(torch.nn.Module):
     def forward(self, inputs: torch.Tensor, word_inputs: torch.Tensor | None = None) -> dict[str, Any]:
         if word_inputs is not None:
             raise UnsupportedError(
-                "`word_inputs` must be None: a FusedBiLm remembers the vectors of tokens by their characters. Received: "
-                "a tensor. Give character ids only."
+                "`word_inputs` must be None: a FusedBiLm remembers the vectors of tokens by their characters. "
+                "Received: a tensor. Give character ids only."
             )
         ids = inputs.detach().cpu().numpy()
         lengths = check_character_ids(ids)
         batch, timesteps = ids.shape[0], ids.shape[1] + 2
         with torch.inference_mode(False):
             activations = torch.zeros(batch, timesteps, self.num_layers, self.get_output_dim(), device=self._device)
-            self.encode(ids, lengths, activations, np.arange(batch), None, keep_boundaries=True)
+            self.encode(ids, lengths, activations, np.arange(batch), "carry", keep_boundaries=True)
             mask = torch.from_numpy(np.arange(timesteps) < lengths[:, None] + 2).to(self._device)
         return {"activations": list(activations.unbind(dim=2)), "mask": mask}
 
-    def zero_states(self, rows: int = 1) -> States:
-        """The states before anything was read."""
-        n_layers, width, dim = self._lstm.n_layers, self._lstm.projection_dim, self._lstm.dim
-        return (
-            torch.zeros(n_layers, rows, 2 * width, device=self._device),
-            torch.zeros(n_layers, rows, 2 * dim, device=self._device),
-        )
-
-    def states_after(self, batches: Sequence[np.ndarray]) -> States:
-        """The states after these character ids `(1, timesteps, 50)`, read one after the other."""
-        before = self._carried
-        self.reset_states()
-        for ids in batches:
-            self.forward(torch.from_numpy(ids))
-        after, self._carried = self._carried, before
-        return after
-
     def reset_states(self) -> None:
         """Forgets every carried state."""
-        self._carried = self.zero_states(0)
+        self._carried = self._zero_states(0)
 
     @torch.no_grad()
     def encode(
@@ -132,7 +120,7 @@ class FusedBiLm(torch.nn.Module):
         lengths: np.ndarray,
         activations: torch.Tensor,
         rows: np.ndarray,
-        start: States | None,
+        state: State,
         keep_boundaries: bool,
     ) -> None:
         """Reads a batch, and writes every layer of it.
@@ -143,8 +131,7 @@ class FusedBiLm(torch.nn.Module):
             activations: float32 `(any, timesteps or more, num_layers, 2 * projection_dim)`, on any device. Padding is
                 not written.
             rows: rows of `activations` to write to `(batch,)`.
-            start: the states, of one row, from which all rows start; or None, for those in which the same rows of
-                `activations` ended last.
+            state: see `ElmoEncoder`. With `"carry"` the state of a row is that of the same row of `activations`.
             keep_boundaries: whether `activations` get the sentence boundaries, too. Tokens then begin at timestep 1.
         """
         target, places = activations, rows
@@ -159,39 +146,56 @@ class FusedBiLm(torch.nn.Module):
         vectors, tokens[is_token] = self._token_vectors(char_ids[is_token].astype(np.uint16))
         batch = Batch(lengths, tokens, vectors, places[order])
 
-        begun = self._begin(self._carried_by(rows[order]) if start is None else start)
+        begun = self._begin(self._carried_by(rows[order])) if state == "carry" else self._begun_once(state)
         ended: list[list[LayerState]] = [[], []]
 
         def run(direction: int, stop: threading.Event) -> None:
             half = target.unflatten(-1, (2, -1))[..., direction, :]
             ended[direction] = self._directions[direction].run(batch, begun[direction], half, keep_boundaries, stop)
-            if start is None:
+            if state == "carry":
                 ended[direction] = self._directions[direction].end(ended[direction]).states
 
         self._side_by_side(partial(run, 0), partial(run, 1))
-        if start is None:
+        if state == "carry":
             self._carry(rows[order], ended)
         if target is not activations:
             activations[torch.from_numpy(rows), : target.shape[1]] = target.to(activations.device)
 
+    def _begun_once(self, state: State) -> list[Begun]:
+        """What is the same for every row of every call."""
+        if state not in self._begun:
+            self._begun[state] = self._begin(self._warm_states() if state == "warm" else self._zero_states(1))
+        return self._begun[state]
+
     def _begin(self, states: States) -> list[Begun]:
-        """Reads the first boundary. All calls have the same common start: that is read once."""
-        if self._begun is None or self._begun[0] is not states:
-            halves = [[part.chunk(2, dim=-1)[direction] for part in states] for direction in (0, 1)]
-            begun = [
-                lstm.begin([LayerState(*layer) for layer in zip(hidden, 2 * memory, strict=True)])
-                for lstm, (hidden, memory) in zip(self._directions, halves, strict=True)
-            ]
-            if len(begun[0].outputs[0]) != 1:
-                return begun
-            self._begun = states, begun
-        return self._begun[1]
+        """Reads the first boundary of each direction."""
+        begun = []
+        for direction, lstm in enumerate(self._directions):
+            hidden, memory = (part.chunk(2, dim=-1)[direction] for part in states)
+            begun.append(lstm.begin([LayerState(*layer) for layer in zip(hidden, 2 * memory, strict=True)]))
+        return begun
+
+    def _zero_states(self, rows: int) -> States:
+        n_layers, width, dim = self._lstm.n_layers, self._lstm.projection_dim, self._lstm.dim
+        return (
+            torch.zeros(n_layers, rows, 2 * width, device=self._device),
+            torch.zeros(n_layers, rows, 2 * dim, device=self._device),
+        )
+
+    def _warm_states(self) -> States:
+        """The states after the warm-up text."""
+        before = self._carried
+        self.reset_states()
+        for char_ids in warm_up_batches():
+            self.forward(torch.from_numpy(char_ids))
+        states, self._carried = self._carried, before
+        return states
 
     def _carried_by(self, rows: np.ndarray) -> States:
         """The states in which these rows ended last; zero for new ones."""
         missing = int(rows.max(initial=-1)) + 1 - self._carried[0].shape[1]
         if missing > 0:
-            new = self.zero_states(missing)
+            new = self._zero_states(missing)
             hidden, memory = (torch.cat(parts, dim=1) for parts in zip(self._carried, new, strict=True))
             self._carried = hidden, memory
         index = torch.from_numpy(rows).to(self._device)

@@ -52,9 +52,7 @@ class SideBySide:
     def _executor(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(2, thread_name_prefix="elmo")
 
-    def _run(
-        self, work: Callable[[threading.Event], None], stop: threading.Event, threads: int, callers: Any
-    ) -> None:
+    def _run(self, work: Callable[[threading.Event], None], stop: threading.Event, threads: int, callers: Any) -> None:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.no_grad():

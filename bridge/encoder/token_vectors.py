@@ -61,7 +61,7 @@ class TokenVectors:
         raw = np.ascontiguousarray(char_ids).tobytes()
         keys: dict[bytes, int] = {}
         tokens = np.empty(len(char_ids), dtype=np.int64)
-        first = []  # token of each key
+        first: list[int] = []  # token of each key
         for token in range(len(char_ids)):
             key = raw[token * width : (token + 1) * width]
             index = tokens[token] = keys.setdefault(key, len(keys))
@@ -76,9 +76,7 @@ class TokenVectors:
         with self._lock:
             return TokenCacheInfo(self._hits, self._misses, self._maxsize, len(self._places))
 
-    def _vectors(
-        self, keys: list[bytes], char_ids: np.ndarray, first: np.ndarray, counts: np.ndarray
-    ) -> torch.Tensor:
+    def _vectors(self, keys: list[bytes], char_ids: np.ndarray, first: np.ndarray, counts: np.ndarray) -> torch.Tensor:
         places = np.array([self._places.get(key, -1) for key in keys], dtype=np.int64)
         known, new = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
         vectors = torch.empty(len(keys), self._kept.shape[1], device=self._device)

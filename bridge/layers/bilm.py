@@ -9,8 +9,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from bridge.encoder.encoder import ElmoEncoder, Engine, State
-from bridge.errors import BridgeError, CheckpointError
+from bridge.encoder.arguments import Engine, State
+from bridge.encoder.encoder import ElmoEncoder
+from bridge.encoder.linear import Precision
+from bridge.errors import BridgeError, CheckpointError, InputValueError
 from bridge.layers.adapter import EncoderAdapter
 from bridge.layers.fine_tuning import FineTuningAdapter
 from bridge.layers.saved_weights import OPTIONS_FILE, WEIGHT_FILE, keep_copy, open_folder
@@ -21,7 +23,7 @@ class ElmoBiLm(keras.layers.Layer):
     """The part of `ElmoEmbedding` that runs in PyTorch, and the weights that go with it.
 
     Args:
-        config, requires_grad, embed_weights, state, engine, device: see `ElmoEmbedding`.
+        config, requires_grad, embed_weights, state, engine, precision, device: see `ElmoEmbedding`.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
@@ -47,11 +49,17 @@ class ElmoBiLm(keras.layers.Layer):
         embed_weights: bool,
         state: State,
         engine: Engine,
+        precision: Precision,
         device: str | int | None,
         **kwargs: Any,
     ) -> None:
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
+        if requires_grad and (engine == "fused" or precision != "float32"):
+            raise InputValueError(
+                '`requires_grad=True` must have `engine` "auto" or "allennlp" and `precision` "float32": only '
+                f"AllenNLP's own biLM can be trained. Received: {engine!r} and {precision!r}. Leave both out."
+            )
         self.supports_masking = True
         self.supports_jit = False  # XLA cannot compile a call into PyTorch
         self.requires_grad = requires_grad
@@ -59,7 +67,9 @@ class ElmoBiLm(keras.layers.Layer):
         self.missing_weights: BridgeError | None = None
         self._encoder_arguments: dict[str, Any] = {
             "state": state,
-            "engine": engine,
+            # Gradients go through AllenNLP's own.
+            "engine": "allennlp" if requires_grad else engine,
+            "precision": precision,
             "device": device,
             "keep_sentence_boundaries": keep_sentence_boundaries,
         }

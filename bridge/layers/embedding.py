@@ -12,13 +12,22 @@ import keras
 import tensorflow as tf
 
 from bridge.checks import check_boolean, check_integer, check_keywords
-from bridge.encoder.encoder import ElmoEncoder, Engine, State
+from bridge.encoder.arguments import Engine, State
+from bridge.encoder.encoder import ElmoEncoder
+from bridge.encoder.linear import Precision
 from bridge.encoder.warm_up import WARM_UP_SHA256
 from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
 from bridge.layers.bilm import ElmoBiLm
 from bridge.layers.character_ids import CharacterIds
 from bridge.layers.exports import refuse_export
-from bridge.layers.inputs import check_is_tensor, check_mask, check_tokens_or_ids, is_string, shape_of
+from bridge.layers.inputs import (
+    check_is_tensor,
+    check_mask,
+    check_tokens_or_ids,
+    fit_length,
+    is_string,
+    with_known_rank,
+)
 from bridge.layers.representations import ElmoRepresentations, OutputMode
 from bridge.layers.saved_weights import find_checkpoint, hollow_checkpoint
 from bridge.layers.scalar_mix import ScalarMix
@@ -67,7 +76,7 @@ class ElmoEmbedding(keras.layers.Layer):
         embed_weights: write the two weight files into every saved `.keras` file, which then needs no others. With
             `requires_grad` the biLM is in it anyway.
         seed: of the dropout.
-        state, engine, device: see `ElmoEncoder`. With `state="carry"` a `fit` that shuffles is refused.
+        state, engine, precision, device: see `ElmoEncoder`. With `state="carry"` a `fit` that shuffles is refused.
         **kwargs: `name`, `dtype` and so on, as for every Keras layer.
 
     Call arguments:
@@ -125,6 +134,7 @@ class ElmoEmbedding(keras.layers.Layer):
         seed: int | None = None,
         state: State = "zero",
         engine: Engine = "auto",
+        precision: Precision = "float32",
         device: str | int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -145,7 +155,7 @@ class ElmoEmbedding(keras.layers.Layer):
         self.keep_sentence_boundaries = bool(keep_sentence_boundaries)
         self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)
         self.embed_weights = bool(embed_weights)
-        self.state, self.engine = state, engine
+        self.state, self.engine, self.precision = state, engine, precision
 
         self._character_ids = CharacterIds(name="character_ids")
         self.representations = ElmoRepresentations(
@@ -171,6 +181,7 @@ class ElmoEmbedding(keras.layers.Layer):
             embed_weights=self.embed_weights,
             state=state,
             engine=engine,
+            precision=precision,
             device=device,
             trainable=self.trainable,
             dtype=self.dtype_policy,
@@ -211,7 +222,7 @@ class ElmoEmbedding(keras.layers.Layer):
     @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         check_is_tensor(inputs)
-        return super().__call__(_with_known_rank(inputs), *args, **kwargs)
+        return super().__call__(with_known_rank(inputs), *args, **kwargs)
 
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> Any:
         check_tokens_or_ids(inputs)
@@ -240,14 +251,7 @@ class ElmoEmbedding(keras.layers.Layer):
         return tokens
 
     def _fit_length(self, values: tf.Tensor, axis: int) -> tf.Tensor:
-        """Pads and truncates the timesteps, which are on that axis, to `max_sequence_length`."""
-        if self.max_sequence_length is None:
-            return values
-        axis += values.shape.rank
-        values = values[(*[slice(None)] * axis, slice(self.max_sequence_length))]
-        missing = self.max_sequence_length - tf.shape(values)[axis]
-        padded = tf.pad(values, [[0, missing if dimension == axis else 0] for dimension in range(values.shape.rank)])
-        return tf.ensure_shape(padded, [*values.shape[:axis], self.max_sequence_length, *values.shape[axis + 1 :]])
+        return values if self.max_sequence_length is None else fit_length(values, self.max_sequence_length, axis)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         # What ends in 50 is taken for character ids: a shape alone does not tell passages of strings apart.
@@ -290,6 +294,7 @@ class ElmoEmbedding(keras.layers.Layer):
             "embed_weights": self.embed_weights,
             "state": self.state,
             "engine": self.engine,
+            "precision": self.precision,
             "device": self.device,
             "fingerprint": self.bilm.fingerprint,
         }
@@ -338,10 +343,3 @@ class ElmoEmbedding(keras.layers.Layer):
         if save_type == "savedmodel":
             refuse_export()
         return super()._trackable_children(save_type, **kwargs)
-
-
-def _with_known_rank(inputs: Any) -> Any:
-    """A dataset may not know the rank of its elements, which Keras needs; their dtype tells."""
-    if shape_of(inputs) is not None:
-        return inputs
-    return tf.ensure_shape(inputs, [None, None] if is_string(inputs) else [None, None, MAX_CHARACTERS_PER_TOKEN])

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bridge.errors import InputTypeError, InputValueError, MissingDependencyError
 from bridge.text.character_checks import check_character_ids_form
+from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
 if keras.backend.backend() != "tensorflow":
     raise MissingDependencyError(
@@ -99,3 +100,19 @@ def check_mask(mask: Any, inputs: Any) -> None:
 def shape_of(inputs: Any) -> tuple[int | None, ...] | None:
     """Static shape, None where even the rank is unknown."""
     return None if getattr(inputs.shape, "rank", 0) is None else tuple(inputs.shape)
+
+
+def with_known_rank(inputs: Any) -> Any:
+    """A dataset may not know the rank of its elements, which Keras needs; their dtype tells."""
+    if shape_of(inputs) is not None:
+        return inputs
+    return tf.ensure_shape(inputs, [None, None] if is_string(inputs) else [None, None, MAX_CHARACTERS_PER_TOKEN])
+
+
+def fit_length(values: tf.Tensor, length: int, axis: int) -> tf.Tensor:
+    """Pads and truncates the timesteps, which are on that (negative) axis, to `length`."""
+    axis += values.shape.rank
+    values = values[(*[slice(None)] * axis, slice(length))]
+    missing = length - tf.shape(values)[axis]
+    padded = tf.pad(values, [[0, missing if dimension == axis else 0] for dimension in range(values.shape.rank)])
+    return tf.ensure_shape(padded, [*values.shape[:axis], length, *values.shape[axis + 1 :]])

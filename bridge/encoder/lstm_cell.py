@@ -1,0 +1,85 @@
+"""One step of an LSTM with projection and clipping, for inference: `LstmCell`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from bridge.encoder.linear import Linear, Precision
+
+
+class LayerState(NamedTuple):
+    """Where an LSTM layer is: `hidden` `(rows, projection_dim)` and `memory` `(rows, dim)`, float32.
+
+    `memory` is twice the LSTM's memory: see `LstmCell`.
+    """
+
+    hidden: torch.Tensor
+    memory: torch.Tensor
+
+
+class LstmCell:
+    """An LSTM with projection and clipping, as AllenNLP's `LstmCellWithProjection` computes it.
+
+    A tanh costs more than three times a sigmoid here, so `tanh(x)` is `2 * sigmoid(2 * x) - 1`, and all four gates
+    are one sigmoid. The factors are powers of two and signs, which round nothing: the candidate's weights and the
+    memory are doubled, and the projection is negated.
+
+    Args:
+        input_weight, recurrent_weight: float32 `(4 * dim, projection_dim)`, gates in the order input, forget,
+            output, candidate.
+        bias: `(4 * dim,)`.
+        projection: `(projection_dim, dim)`.
+        cell_clip, proj_clip: limits of memory and output; None or 0 is no limit.
+        precision, device: see `Linear`.
+    """
+
+    def __init__(
+        self,
+        input_weight: torch.Tensor,
+        recurrent_weight: torch.Tensor,
+        bias: torch.Tensor,
+        projection: torch.Tensor,
+        cell_clip: float | None,
+        proj_clip: float | None,
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        self.projection_dim, self.dim = projection.shape
+        factors = torch.ones(4 * self.dim)
+        factors[3 * self.dim :] = 2
+        self.inputs = Linear(input_weight * factors[:, None], bias * factors, precision, device)
+        self._recurrent = Linear(recurrent_weight * factors[:, None], None, precision, device)
+        self._projection = Linear(-projection, None, precision, device)
+        self._cell_clip = 2 * cell_clip if cell_clip else torch.inf
+        self._proj_clip = proj_clip or torch.inf
+
+    def step(
+        self,
+        inputs: torch.Tensor,
+        hidden: torch.Tensor,
+        memory: torch.Tensor,
+        scratch: torch.Tensor,
+        out: torch.Tensor,
+    ) -> torch.Tensor:
+        """One token of each row.
+
+        Args:
+            inputs: `(rows, 4 * dim)`, what `self.inputs` gave.
+            hidden: `(rows, projection_dim)`.
+            memory: `(rows, dim)`, twice the memory; is changed in place.
+            scratch: `(rows, dim)`; is overwritten.
+            out: `(rows, projection_dim)`: where the new hidden values go.
+
+        Returns:
+            `out`.
+        """
+        gates = self._recurrent(hidden, add=inputs).float().sigmoid_()
+        input_gate, forget_gate, output_gate, candidate = gates.split(self.dim, dim=1)
+        memory.mul_(forget_gate).addcmul_(input_gate, candidate, value=4).sub_(input_gate, alpha=2)
+        memory.clamp_(-self._cell_clip, self._cell_clip)
+        # Minus the output gate times the memory's tanh.
+        activated = torch.sigmoid(memory, out=scratch).mul_(output_gate)
+        torch.sub(output_gate, activated, alpha=2, out=activated)
+        return torch.clamp(self._projection(activated).float(), -self._proj_clip, self._proj_clip, out=out)
