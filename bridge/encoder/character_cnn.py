@@ -74,7 +74,7 @@ class CharacterCnn:
         self._projection = Linear(projection.t(), bias, "float32", device)
 
     def __call__(self, char_ids: np.ndarray) -> torch.Tensor:
-        vectors = torch.empty(len(char_ids), self._projection.out_features, device=self._device)
+        vectors = self._embedding.new_empty(len(char_ids), self._projection.out_features)
         for tokens, n_characters in _blocks_of_similar_length(char_ids):
             characters = torch.from_numpy(char_ids[tokens].astype(np.int64)).to(self._device)
             x = self._activation(self._convolve(self._embedding[characters], n_characters))

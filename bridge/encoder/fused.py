@@ -103,8 +103,8 @@ class FusedBiLm(torch.nn.Module):
         ids = inputs.detach().cpu().numpy()
         lengths = check_character_ids(ids)
         batch, timesteps = ids.shape[0], ids.shape[1] + 2
-        with torch.inference_mode(False):
-            activations = torch.zeros(batch, timesteps, self.num_layers, self.get_output_dim(), device=self._device)
+        with torch.inference_mode(False), torch.autocast(self._device.type, enabled=False):
+            activations = self._zeros(batch, timesteps, self.num_layers, self.get_output_dim())
             self.encode(ids, lengths, activations, np.arange(batch), "carry", keep_boundaries=True)
             mask = torch.from_numpy(np.arange(timesteps) < lengths[:, None] + 2).to(self._device)
         return {"activations": list(activations.unbind(dim=2)), "mask": mask}
@@ -136,8 +136,8 @@ class FusedBiLm(torch.nn.Module):
         """
         target, places = activations, rows
         if activations.device != self._device:  # one transfer at the end
-            shape = (len(rows), char_ids.shape[1] + 2 * keep_boundaries, *activations.shape[2:])
-            target, places = torch.zeros(shape, device=self._device), np.arange(len(rows))
+            target = self._zeros(len(rows), char_ids.shape[1] + 2 * keep_boundaries, *activations.shape[2:])
+            places = np.arange(len(rows))
 
         order = np.argsort(-lengths, kind="stable")
         char_ids, lengths = char_ids[order], lengths[order]
@@ -177,10 +177,11 @@ class FusedBiLm(torch.nn.Module):
 
     def _zero_states(self, rows: int) -> States:
         n_layers, width, dim = self._lstm.n_layers, self._lstm.projection_dim, self._lstm.dim
-        return (
-            torch.zeros(n_layers, rows, 2 * width, device=self._device),
-            torch.zeros(n_layers, rows, 2 * dim, device=self._device),
-        )
+        return self._zeros(n_layers, rows, 2 * width), self._zeros(n_layers, rows, 2 * dim)
+
+    def _zeros(self, *shape: int) -> torch.Tensor:
+        # Whatever the caller's default dtype and device are.
+        return torch.zeros(shape, dtype=torch.float32, device=self._device)
 
     def _warm_states(self) -> States:
         """The states after the warm-up text."""

@@ -129,7 +129,7 @@ class FusedLstm:
             else:
                 below = activations[rows, times, layer]
                 inputs = cell.inputs(below)
-            outputs = torch.empty(len(rows), vectors.shape[1], device=vectors.device)
+            outputs = vectors.new_empty(len(rows), vectors.shape[1])
             begin = 0
             for count in counts:
                 end = begin + count

@@ -52,7 +52,7 @@ class TokenVectors:
         self._device = device
         self._lock = threading.Lock()
         self._maxsize = max_bytes // (4 * dim + BYTES_PER_ENTRY)
-        self._kept = torch.empty(self._maxsize, dim, device=device)  # takes memory as it is filled
+        self._kept = torch.empty(self._maxsize, dim, dtype=torch.float32, device=device)  # takes memory as it is filled
         self._places: OrderedDict[bytes, int] = OrderedDict()  # in `_kept`, the least recently used first
         self._hits = self._misses = 0
 
@@ -79,7 +79,7 @@ class TokenVectors:
     def _vectors(self, keys: list[bytes], char_ids: np.ndarray, first: np.ndarray, counts: np.ndarray) -> torch.Tensor:
         places = np.array([self._places.get(key, -1) for key in keys], dtype=np.int64)
         known, new = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
-        vectors = torch.empty(len(keys), self._kept.shape[1], device=self._device)
+        vectors = self._kept.new_empty(len(keys), self._kept.shape[1])
         vectors[self._indices(known)] = self._kept[self._indices(places[known])]
         vectors[self._indices(new)] = self._compute(char_ids[first[new]])
         self._hits += int(counts[known].sum())
