@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from bridge.encoder.arguments import Engine, Layers, State, as_array, as_device
 from bridge.encoder.build import build_elmo
 from bridge.encoder.fused import FusedBiLm
 from bridge.encoder.linear import Precision
+from bridge.encoder.passes import passes
 from bridge.encoder.token_vectors import TokenCacheInfo
 from bridge.errors import InputValueError, ProcessError, UnsupportedError
 from bridge.resources.checkpoint import Checkpoint
@@ -282,23 +284,10 @@ class ElmoEncoder:
         return self.module._elmo_lstm
 
     def _passes(self, lengths: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows of each pass: all of them in the given order if they fit the budget, else longest first."""
-        if len(lengths) == 0:
-            return
+        """Rows of each pass."""
         steps = lengths + 2  # both boundaries are read
-        budget = self.max_tokens_per_pass
-        if isinstance(self._bilm, FusedBiLm):  # no padding is read, and rows keep their states wherever they run
-            fits = len(steps) <= MAX_ROWS_PER_PASS and steps.sum() <= budget
-        else:
-            fits = self.state == "carry" or len(steps) * steps.max() <= budget
-        if fits:
-            yield np.arange(len(lengths))
-            return
-        order = np.argsort(-steps, kind="stable")
-        start = 0
-        while start < len(order):
-            rows = max(1, budget // int(steps[order[start]]))
-            if isinstance(self._bilm, FusedBiLm):
-                rows = min(rows, MAX_ROWS_PER_PASS)
-            yield order[start : start + rows]
-            start += rows
+        if isinstance(self._bilm, FusedBiLm):
+            return passes(steps, self.max_tokens_per_pass, MAX_ROWS_PER_PASS, padded=False)
+        # AllenNLP's biLM ties carried states to the rows of its batch.
+        budget = sys.maxsize if self.state == "carry" else self.max_tokens_per_pass
+        return passes(steps, budget, sys.maxsize, padded=True)

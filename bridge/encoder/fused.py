@@ -13,7 +13,7 @@ import torch
 
 from bridge.encoder.arguments import State
 from bridge.encoder.character_cnn import CharacterCnn
-from bridge.encoder.fused_lstm import Begun, FusedLstm
+from bridge.encoder.fused_lstm import FusedLstm, Read
 from bridge.encoder.linear import Precision
 from bridge.encoder.lstm_cell import LayerState, LstmCell
 from bridge.encoder.side_by_side import SideBySide
@@ -84,7 +84,7 @@ class FusedBiLm(torch.nn.Module):
         self._token_vectors = TokenVectors(cnn, lstm.projection_dim, token_cache_bytes, device)
         self._side_by_side = SideBySide(device)
         self._carried = self._zero_states(0)
-        self._begun: dict[State, list[Begun]] = {}
+        self._begun: dict[State, list[Read]] = {}
 
     def get_output_dim(self) -> int:
         """Width of every layer: AllenNLP's `Elmo` asks."""
@@ -146,28 +146,28 @@ class FusedBiLm(torch.nn.Module):
         vectors, tokens[is_token] = self._token_vectors(char_ids[is_token].astype(np.uint16))
         batch = Batch(lengths, tokens, vectors, places[order])
 
-        begun = self._begin(self._carried_by(rows[order])) if state == "carry" else self._begun_once(state)
+        carry = state == "carry"
+        begun = self._begin(self._carried_by(rows[order])) if carry else self._begun_once(state)
         ended: list[list[LayerState]] = [[], []]
 
         def run(direction: int, stop: threading.Event) -> None:
             half = target.unflatten(-1, (2, -1))[..., direction, :]
-            ended[direction] = self._directions[direction].run(batch, begun[direction], half, keep_boundaries, stop)
-            if state == "carry":
-                ended[direction] = self._directions[direction].end(ended[direction]).states
+            lstm = self._directions[direction]
+            ended[direction] = lstm.run(batch, begun[direction], half, keep_boundaries, carry, stop)
 
         self._side_by_side(partial(run, 0), partial(run, 1))
-        if state == "carry":
+        if carry:
             self._carry(rows[order], ended)
         if target is not activations:
             activations[torch.from_numpy(rows), : target.shape[1]] = target.to(activations.device)
 
-    def _begun_once(self, state: State) -> list[Begun]:
+    def _begun_once(self, state: State) -> list[Read]:
         """What is the same for every row of every call."""
         if state not in self._begun:
             self._begun[state] = self._begin(self._warm_states() if state == "warm" else self._zero_states(1))
         return self._begun[state]
 
-    def _begin(self, states: States) -> list[Begun]:
+    def _begin(self, states: States) -> list[Read]:
         """Reads the first boundary of each direction."""
         begun = []
         for direction, lstm in enumerate(self._directions):

@@ -18,12 +18,12 @@ TOKENS_PER_CHUNK = 128
 TOKENS_PER_FIRST_CHUNK = 1024
 
 
-class Begun(NamedTuple):
-    """What a direction made of the sentence boundary at which it begins, of every layer.
+class Read(NamedTuple):
+    """What a direction made of a sentence boundary.
 
     Attributes:
         outputs: `(rows, projection_dim)` of each LSTM layer.
-        states: after it.
+        states: of each layer after it.
     """
 
     outputs: list[torch.Tensor]
@@ -49,16 +49,17 @@ class FusedLstm:
         self._first, self._last = boundaries
         self._backward = backward
 
-    def begin(self, states: Sequence[LayerState]) -> Begun:
+    def begin(self, states: Sequence[LayerState]) -> Read:
         """Reads the first boundary, from the states of each layer."""
         return self._read(self._first, states)
 
     def run(
         self,
         batch: Batch,
-        begun: Begun,
+        begun: Read,
         activations: torch.Tensor,
         keep_boundaries: bool,
+        carry: bool,
         stop: threading.Event,
     ) -> list[LayerState]:
         """Reads a batch.
@@ -68,33 +69,36 @@ class FusedLstm:
             begun: where all rows begin, or each row of the batch.
             activations: `(any, timesteps, num_layers, projection_dim)`, where this direction's half of them goes.
             keep_boundaries: whether those of the boundaries go there, too. Tokens then begin at timestep 1.
+            carry: whether the states are asked for.
             stop: gives up when it is set.
 
         Returns:
-            The states after the last token of each row.
+            With `carry` the states of each layer after the last boundary, else nothing.
         """
         n_rows = len(batch.lengths)
         states = [LayerState(*(part.expand(n_rows, -1).clone() for part in state)) for state in begun.states]
         steps = Steps.of(batch, self._backward)
         of_tokens = activations[:, 1:] if keep_boundaries else activations
         for layer in range(len(self._cells)):
-            self._run_layer(layer, steps, batch.vectors, states[layer], of_tokens, stop)
-        if keep_boundaries and not stop.is_set():
-            ends = np.zeros_like(batch.lengths), batch.lengths + 1
-            outputs = begun.outputs, self.end(states).outputs
-            for boundary, times, layers in zip(
-                (self._first, self._last), ends[::-1] if self._backward else ends, outputs, strict=True
-            ):
-                index = [torch.from_numpy(part).to(activations.device) for part in (batch.places, times)]
-                for layer, values in enumerate([boundary, *layers]):
-                    activations[index[0], index[1], layer] = values
-        return states
+            self._run_layer(layer, steps, batch.vectors, begun.states[layer].hidden, states[layer], of_tokens, stop)
+        if not (keep_boundaries or carry):
+            return []
+        ended = self._read(self._last, states)
+        if keep_boundaries:
+            times = np.zeros_like(batch.lengths), batch.lengths + 1
+            self._write(begun, self._first, activations, batch.places, times[self._backward])
+            self._write(ended, self._last, activations, batch.places, times[not self._backward])
+        return ended.states
 
-    def end(self, states: Sequence[LayerState]) -> Begun:
-        """Reads the last boundary, from the states of each layer."""
-        return self._read(self._last, states)
+    def _write(
+        self, read: Read, vector: torch.Tensor, activations: torch.Tensor, places: np.ndarray, times: np.ndarray
+    ) -> None:
+        """Writes every layer of a boundary."""
+        rows, timesteps = (torch.from_numpy(part).to(activations.device) for part in (places, times))
+        for layer, values in enumerate([vector, *read.outputs]):
+            activations[rows, timesteps, layer] = values
 
-    def _read(self, vector: torch.Tensor, states: Sequence[LayerState]) -> Begun:
+    def _read(self, vector: torch.Tensor, states: Sequence[LayerState]) -> Read:
         outputs: list[torch.Tensor] = []
         after = []
         for cell, state in zip(self._cells, states, strict=True):
@@ -103,21 +107,24 @@ class FusedLstm:
             cell.step(cell.inputs(x), state.hidden, memory, torch.empty_like(memory), out=hidden)
             outputs.append(hidden + x if outputs else hidden)
             after.append(LayerState(hidden, memory))
-        return Begun(outputs, after)
+        return Read(outputs, after)
 
     def _run_layer(
         self,
         layer: int,
         steps: Steps,
         vectors: torch.Tensor,
+        hidden: torch.Tensor,
         state: LayerState,
         activations: torch.Tensor,
         stop: threading.Event,
     ) -> None:
-        """Runs an LSTM layer on the activations of the layer below, and changes its state in place."""
+        """Runs an LSTM layer on the activations of the layer below, and changes its state in place.
+
+        `hidden` is where it begins, one row where that is the same for all: then its product is, too.
+        """
         cell = self._cells[layer]
         scratch = torch.empty_like(state.memory)
-        hidden = state.hidden
         for chunk, counts in steps.chunks(TOKENS_PER_CHUNK if layer else TOKENS_PER_FIRST_CHUNK):
             if stop.is_set():
                 return

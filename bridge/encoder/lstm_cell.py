@@ -67,7 +67,7 @@ class LstmCell:
 
         Args:
             inputs: `(rows, 4 * dim)`, what `self.inputs` gave.
-            hidden: `(rows, projection_dim)`.
+            hidden: `(rows, projection_dim)`, or one row for all.
             memory: `(rows, dim)`, twice the memory; is changed in place.
             scratch: `(rows, dim)`; is overwritten.
             out: `(rows, projection_dim)`: where the new hidden values go.
@@ -75,7 +75,9 @@ class LstmCell:
         Returns:
             `out`.
         """
-        gates = self._recurrent(hidden, add=inputs).float().sigmoid_()
+        same_rows = len(hidden) == len(inputs)
+        gates = self._recurrent(hidden, add=inputs) if same_rows else inputs + self._recurrent(hidden)
+        gates = gates.float().sigmoid_()
         input_gate, forget_gate, output_gate, candidate = gates.split(self.dim, dim=1)
         memory.mul_(forget_gate).addcmul_(input_gate, candidate, value=4).sub_(input_gate, alpha=2)
         memory.clamp_(-self._cell_clip, self._cell_clip)
