@@ -1,189 +1,217 @@
 """Measures the bridge against AllenNLP: the same weights, the same text, taking turns in one run.
 
-The text is drawn from a seeded Zipf distribution over made-up words; the weights are random. Figures are medians, in
-tokens per second, and ratios to the first contestant of each row group. `--memory` measures how much memory many calls
-of the Keras layer leave behind instead.
+Every turn reads a new batch, or as many as make 200 tokens; before the first one, the caches of token vectors have read
+other text (`--warm-up`). Figures are medians over the turns: tokens per second, how many times AllenNLP's in the same
+turn, and the share of the machine's own matrix rate that the products of the LSTMs got. Without `--config` the weights
+are random; without `--text` the words are made up, as frequent as those of a language.
+
+`--agreement` compares vectors instead of speed: run it on your own weights and text before you choose half precision.
+`--peak-memory` measures the memory that encoding takes, `--memory` what many calls of the Keras layer leave behind.
 """
 
+from __future__ import annotations
+
 import argparse
-import gc
+import json
 import os
-import statistics
+import platform
+import sys
 import tempfile
-import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it would greet every run
 
-import keras
-import numpy as np
-import tensorflow as tf
 import torch
+from benchmark_agreement import agreement_table, compare
+from benchmark_arguments import parse
+from benchmark_contestants import (
+    Contestant,
+    allennlp_contestant,
+    character_id_contestants,
+    encoder_contestant,
+    keras_contestant,
+    kernels,
+    pairs,
+    random_checkpoint,
+    simple_elmo_contestant,
+    simple_elmo_is_missing,
+)
+from benchmark_memory import measure_memory, peak_memory, peak_table
+from benchmark_plot import plot_speed
+from benchmark_speed import add_matrix_shares, flops_per_token, matrix_rates, measure, speed_table, warm_up
+from benchmark_text import Batch, file_examples, long_examples, take, take_turn, zipf_examples
 from rich.console import Console
-from rich.table import Table
 
-from bridge import ElmoConfig, ElmoEmbedding, ElmoEncoder, batch_to_ids
-from bridge.encoder.elmo_import import import_elmo
-from bridge.pretrain.export import write_checkpoint
-from bridge.pretrain.weights import initial_weights
-from bridge.resources.options import ElmoOptions
+from bridge import BridgeError, Checkpoint, ElmoEncoder, batch_to_ids
+from bridge.text.readers import Example
 
-FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
-# Of the published models, and one on which thousands of calls take no time.
-SIZES = {
-    "tiny": (32, 16, 1, FILTERS[:2]),
-    "small": (1024, 128, 1, FILTERS),
-    "medium": (2048, 256, 1, FILTERS),
-    "original": (4096, 512, 2, FILTERS),
-}
+TOKENS_PER_TURN = 200
+WARM_UP_BATCH_SIZE = 32
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
-def random_checkpoint(folder: Path, size: str) -> ElmoConfig:
-    """Random weights of a published model's size."""
-    dim, projection_dim, n_highway, filters = SIZES[size]
-    lstm = {"dim": dim, "projection_dim": projection_dim, "n_layers": 2, "cell_clip": 3, "proj_clip": 3}
-    cnn = {"activation": "relu", "embedding": {"dim": 16}, "filters": filters, "n_highway": n_highway}
-    options = ElmoOptions.model_validate(
-        {
-            "lstm": {**lstm, "use_skip_connections": True},
-            "char_cnn": {**cnn, "max_characters_per_token": 50, "n_characters": 262},
-        }
-    )
-    return write_checkpoint(folder, options, initial_weights(options, seed=0))
+def examples_of(arguments: argparse.Namespace) -> Iterator[Example]:
+    """The text, as sentences of their own lengths."""
+    return file_examples(arguments.text) if "text" in arguments else zipf_examples(arguments.seed)
 
 
-def zipf_sentences(number: int, seed: int) -> list[list[str]]:
-    """Sentences of about 20 words, the common words short."""
-    generator = np.random.default_rng(seed)
-    letters = list("etaoinshrdlu")
-    words = ["".join(generator.choice(letters, 2 + rank.bit_length() // 2)) for rank in range(50_000)]
-    lengths = generator.poisson(19, number) + 1
-    return [[words[rank % len(words)] for rank in generator.zipf(1.2, length)] for length in lengths]
+def sentences_of(arguments: argparse.Namespace) -> list[Example]:
+    """The text of a comparison: where a file has fewer sentences than asked for, all of it."""
+    examples = examples_of(arguments)
+    if "sentence_length" in arguments:
+        return take(long_examples(examples, arguments.sentence_length), 1)
+    found = list(islice(examples, arguments.sentences))
+    return found or take(examples, 1)
 
 
-def seconds(contestants: dict[str, Callable[[], object]], turns: int, turn_seconds: float = 0.2) -> dict[str, float]:
-    """Median seconds of a call. The contestants take turns, so that a slow moment of the machine hits all of them."""
-    medians: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(turns):
-        for name, call in contestants.items():
-            call()  # warms up
-            calls, start = 0, time.perf_counter()
-            while not calls or time.perf_counter() - start < turn_seconds:
-                call()
-                calls += 1
-            medians[name].append((time.perf_counter() - start) / calls)
-    return {name: statistics.median(values) for name, values in medians.items()}
-
-
-def resident() -> float:
-    """MiB of memory that this process holds."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def layer_calls(config: ElmoConfig, char_ids: np.ndarray) -> dict[str, Callable[[], object]]:
-    """Every way to call the layer, by name."""
-    batch, targets = tf.constant(char_ids), tf.zeros((len(char_ids), 1))
-    calls: dict[str, Callable[[], object]] = {}
-    kinds: dict[str, dict[str, Any]] = {
-        "frozen": {},
-        "frozen, warm": {"state": "warm"},
-        "frozen, carry": {"state": "carry"},
-        "fine-tuned": {"requires_grad": True},
+def surroundings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What was run on what, for JSON."""
+    versions = {"python": platform.python_version()}
+    for package in ("elmo-keras-bridge", "torch", "allennlp", "numpy", "keras", "tensorflow", "simple_elmo"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "settings": {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
+        "versions": versions,
+        "machine": {
+            "cpu": names[0] if names else platform.processor(),
+            "cpu_count": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        },
+        "model": {
+            "lstm": checkpoint.options.lstm.model_dump(),
+            "fingerprint": checkpoint.fingerprint,
+            "lstm_flops_per_token": flops_per_token(checkpoint.options.lstm),
+        },
+        "kernels": {precision: kernels(precision) for precision in arguments.precision},
     }
-    for kind, arguments in kinds.items():
-        layer = ElmoEmbedding(config, **arguments)
-        model = keras.Sequential(
-            [
-                keras.Input((None, 50), dtype="int32"),
-                layer,
-                keras.layers.GlobalAveragePooling1D(),
-                keras.layers.Dense(1),
-            ]
-        )
-        model.compile("sgd", "mse")
-        calls |= {
-            f"{kind}: eager call": partial(layer.__call__, batch),
-            f"{kind}: graph call": partial(tf.function(layer), batch),
-            f"{kind}: predict_on_batch": partial(model.predict_on_batch, batch),
-            f"{kind}: test_on_batch": partial(model.test_on_batch, batch, targets),
-            f"{kind}: train_on_batch": partial(model.train_on_batch, batch, targets),
-        }
-    return calls
 
 
-def measure_memory(config: ElmoConfig, char_ids: np.ndarray, calls: int) -> Table:
-    """How much the process has grown after so many calls."""
-    table = Table("call", f"MiB after {calls} calls")
-    for name, call in layer_calls(config, char_ids).items():
-        for _ in range(calls // 20):  # allocators reach their size
-            call()
-        before = resident()
-        for _ in range(calls):
-            call()
-        table.add_row(name, f"{resident() - before:+.1f}")
-    return table
+def contestants_of(arguments: argparse.Namespace, checkpoint: Checkpoint, folder: Path) -> list[Contestant]:
+    """AllenNLP first: ratios are to it."""
+    chosen = pairs(arguments.engine, arguments.precision)
+    cache = {"token_cache_bytes": arguments.token_cache_bytes} if "token_cache_bytes" in arguments else {}
+    contestants = [allennlp_contestant(checkpoint)]
+    contestants += [encoder_contestant(checkpoint, *pair, **cache) for pair in chosen]
+    missing = simple_elmo_is_missing()
+    if "keras" in arguments:
+        contestants += [keras_contestant(checkpoint, *pair) for pair in chosen]
+        missing = missing or "it would switch off TensorFlow's eager execution, which --keras needs"
+    if missing:
+        console.print(f"simple_elmo is left out: {missing}.")
+    else:
+        contestants.append(simple_elmo_contestant(checkpoint, folder, max(*arguments.batch_size, WARM_UP_BATCH_SIZE)))
+    return contestants + character_id_contestants()
 
 
-def main() -> None:
-    """Measures and prints one table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=SIZES, default="small", help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
-    parser.add_argument("--turns", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--memory", type=int, metavar="CALLS", help="measure memory over so many calls (try 2000)")
-    arguments = parser.parse_args()
+def speed(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Times all contestants at every batch size."""
+    # All text first: a file that is too short is told before anything runs.
+    examples = examples_of(arguments)
+    sentences = take(examples, arguments.warm_up)
+    batches = range(0, len(sentences), WARM_UP_BATCH_SIZE)
+    of_warm_up = [Batch.of(sentences[start : start + WARM_UP_BATCH_SIZE]) for start in batches]
+    shapes: dict[int, list[Batch]] = {}
+    turns: dict[int, list[list[Batch]]] = {}
+    if "sentence_length" in arguments:
+        examples = long_examples(examples, arguments.sentence_length)
+    for size in arguments.batch_size:
+        shapes[size] = [] if "sentence_length" in arguments else take_turn(examples, size, 1)
+        turns[size] = [take_turn(examples, size, TOKENS_PER_TURN) for _ in range(arguments.turns)]
 
-    sentences = zipf_sentences(arguments.batch_size, seed=0)
-    tokens = sum(map(len, sentences))
-    if arguments.memory:
-        with tempfile.TemporaryDirectory() as folder:
-            config = random_checkpoint(Path(folder), arguments.model)
-            # Short sentences: what leaks, leaks by the call.
-            char_ids = batch_to_ids([sentence[:3] for sentence in sentences[:2]])
-            Console().print(measure_memory(config, char_ids, arguments.memory))
-        return
-    allennlp = import_elmo()
+    lstm = checkpoint.options.lstm
+    rates = matrix_rates(arguments.precision)
+    for precision, rate in rates.items():
+        console.print(f"{precision}: {kernels(precision)}; a matrix product runs at {rate / 1e9:,.0f} GFLOP/s")
+    console.print(f"A token takes {flops_per_token(lstm) / 1e6:,.1f} MFLOP in the LSTMs.")
+    records = []
     with tempfile.TemporaryDirectory() as folder:
-        config = random_checkpoint(Path(folder), arguments.model)
-        reference = allennlp.Elmo(config.options_file, config.weight_file, 1, dropout=0.0).eval()
-        encoder = ElmoEncoder(config)
-        layer = ElmoEmbedding(config, output_mode="all", dropout=0.0)
-    char_ids = batch_to_ids(sentences)
-    torch_ids = torch.from_numpy(char_ids.astype("int64"))
-    model = keras.Sequential([keras.Input((None, 50), dtype="int32"), layer])
-    data = tf.data.Dataset.from_tensors(char_ids)
+        contestants = contestants_of(arguments, checkpoint, Path(folder))
+        warm_up(contestants, of_warm_up)
+        for size in arguments.batch_size:
+            warm_up(contestants, shapes[size])
+            measured = measure(contestants, turns[size], size)
+            add_matrix_shares(measured, lstm, rates)
+            console.print(speed_table(measured, f"{title_of(arguments)}, batch size {size}"))
+            records += measured
+    if "plot" in arguments:
+        plot_speed(arguments.plot, records, title_of(arguments))
+        console.print(f"picture in {arguments.plot}")
+    return {"matrix_flops_per_second": rates, "records": records}
 
-    def allennlp_forward() -> object:
-        reference._elmo_lstm._elmo_lstm.reset_states()
-        with torch.no_grad():
-            return reference(torch_ids)
 
-    groups: dict[str, dict[str, Callable[[], object]]] = {
-        "character ids": {
-            "AllenNLP batch_to_ids": lambda: allennlp.batch_to_ids(sentences),
-            "batch_to_ids": lambda: batch_to_ids(sentences),
-        },
-        "vectors": {
-            "AllenNLP Elmo": allennlp_forward,
-            "ElmoEncoder": lambda: encoder(char_ids),
-            "ElmoEmbedding in predict": lambda: model.predict(data, verbose=0),
-        },
+def title_of(arguments: argparse.Namespace) -> str:
+    """Weights, text and threads."""
+    weights = arguments.config if "config" in arguments else f"{arguments.model} model, random weights"
+    length = f", sentences of {arguments.sentence_length} tokens" if "sentence_length" in arguments else ""
+    return f"{weights}{length}, {torch.get_num_threads()} threads"
+
+
+def agreement(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Compares every engine and precision with AllenNLP."""
+    examples = sentences_of(arguments)
+    encoders = {
+        f"{engine} {precision}": ElmoEncoder(checkpoint, engine=engine, precision=precision)
+        for engine, precision in pairs(arguments.engine, arguments.precision)
     }
-    threads = torch.get_num_threads()
-    title = f"{arguments.model}, batch {arguments.batch_size}, {tokens} tokens, {threads} threads"
-    table = Table("what", "contestant", "seconds", "tokens/s", "ratio", title=title)
-    for what, contestants in groups.items():
-        medians = seconds(contestants, arguments.turns)
-        first = next(iter(medians.values()))
-        for name, median in medians.items():
-            table.add_row(what, name, f"{median:.5f}", f"{tokens / median:,.0f}", f"{first / median:.2f}x")
-    Console().print(table)
+    for precision in arguments.precision:
+        console.print(f"{precision}: {kernels(precision)}")
+    agreements = compare(checkpoint, encoders, examples, arguments.batch_size[0])
+    console.print(agreement_table(agreements, f"{title_of(arguments)}: {counted(examples)} beside AllenNLP's"))
+    return {"records": [asdict(agreement) for agreement in agreements]}
+
+
+def peak(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Measures the peak memory of AllenNLP and of every engine and precision."""
+    examples = sentences_of(arguments)
+    chosen = pairs(arguments.engine, arguments.precision)
+    records = peak_memory(checkpoint.config, chosen, examples, arguments.batch_size[0])
+    console.print(peak_table(records, f"{title_of(arguments)}: {counted(examples)}"))
+    return {"records": records}
+
+
+def counted(examples: list[Example]) -> str:
+    """Such as "100 sentences of 2013 tokens"."""
+    return f"{len(examples)} sentences of {sum(len(example.tokens) for example in examples)} tokens"
+
+
+def memory(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Measures what calls of the layer leave behind."""
+    # Short sentences: what leaks, leaks by the call.
+    char_ids = batch_to_ids([example.tokens[:3] for example in take(zipf_examples(seed=0), 2)])
+    console.print(measure_memory(checkpoint.config, char_ids, arguments.memory))
+    return {}
+
+
+RUNS = {"speed": speed, "agreement": agreement, "peak_memory": peak, "memory": memory}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs what the command line asks for, and prints tables."""
+    arguments = parse(__doc__, argv)
+    with tempfile.TemporaryDirectory() as folder:
+        config = arguments.config if "config" in arguments else random_checkpoint(Path(folder), arguments.model)
+        checkpoint = Checkpoint.open(config)
+        figures = RUNS[arguments.kind](arguments, checkpoint)
+        if "json" in arguments:
+            written = json.dumps({**surroundings(arguments, checkpoint), **figures}, indent=2)
+            arguments.json.write_text(written + "\n", encoding="utf-8")
+            console.print(f"figures in {arguments.json}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BridgeError as error:  # its message is written for users
+        raise SystemExit(f"error: {error}") from None

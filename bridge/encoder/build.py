@@ -43,7 +43,11 @@ def build_elmo(
         torch.device("cpu"),
         _float32_by_default(),
     ):
-        bilm = FusedBiLm(checkpoint, precision, device, token_cache_bytes) if engine == "fused" else None
+        bilm = (
+            FusedBiLm(checkpoint, precision=precision, device=device, token_cache_bytes=token_cache_bytes)
+            if engine == "fused"
+            else None
+        )
         module = import_elmo().Elmo(
             None if bilm else str(checkpoint.options_file),
             None if bilm else str(checkpoint.weight_file),

@@ -41,11 +41,11 @@ class CharacterCnn:
         self._activation = torch.tanh if options.activation == "tanh" else torch.relu
         dim, n_filters = options.embedding.dim, options.n_filters
         # Id 0 is the row that the file does not store.
-        self._embedding = torch.zeros(1 + len(weights["char_embed"]), dim, device=device)
+        self._embedding = torch.zeros(1 + len(weights["char_embed"]), dim, dtype=torch.float32, device=device)
         self._embedding[1:] = torch.from_numpy(weights["char_embed"])
 
         self._width = max(width for width, _ in options.filters)
-        kernels, biases = torch.zeros(self._width * dim, n_filters), []
+        kernels, biases = torch.zeros(self._width * dim, n_filters, dtype=torch.float32, device="cpu"), []
         # The last window of a filter: wider ones end sooner.
         last_windows = []
         start = 0
@@ -57,8 +57,8 @@ class CharacterCnn:
             start += number
         self._convolutions = Linear(kernels.t(), None, "float32", device)
         self._biases = torch.cat(biases).to(device)
-        beyond = torch.arange(MAX_CHARACTERS_PER_TOKEN)[:, None] > torch.tensor(last_windows)
-        self._beyond = torch.zeros(beyond.shape).masked_fill_(beyond, -torch.inf).to(device)
+        beyond = np.arange(MAX_CHARACTERS_PER_TOKEN)[:, None] > np.array(last_windows)
+        self._beyond = torch.from_numpy(np.where(beyond, np.float32(-np.inf), np.float32(0))).to(device)
         self._fully_inside = MAX_CHARACTERS_PER_TOKEN - self._width + 1  # as many windows every filter has
 
         self._highways = []

@@ -16,7 +16,7 @@ from bridge.checks import check_boolean, check_choice, check_integer
 from bridge.encoder.allennlp_engine import AllenNlpEngine
 from bridge.encoder.arguments import Engine, Layers, State, as_array, as_device
 from bridge.encoder.build import build_elmo
-from bridge.encoder.fused import FusedBiLm
+from bridge.encoder.fused import TOKEN_CACHE_BYTES, FusedBiLm
 from bridge.encoder.linear import Precision
 from bridge.encoder.passes import passes
 from bridge.encoder.token_vectors import TokenCacheInfo
@@ -108,7 +108,7 @@ class ElmoEncoder:
         device: str | int | torch.device | None = None,
         keep_sentence_boundaries: bool = False,
         max_tokens_per_pass: int = 4096,
-        token_cache_bytes: int = 64 * 2**20,
+        token_cache_bytes: int = TOKEN_CACHE_BYTES,
     ) -> None:
         check_choice("state", state, State)
         check_choice("engine", engine, Engine)

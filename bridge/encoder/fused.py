@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import torch
 
-from bridge.encoder.arguments import State
+from bridge.encoder.arguments import State, as_array, as_device
 from bridge.encoder.character_cnn import CharacterCnn
 from bridge.encoder.fused_lstm import FusedLstm, Read
 from bridge.encoder.linear import Precision
@@ -23,11 +23,13 @@ from bridge.encoder.warm_up import warm_up_batches
 from bridge.errors import UnsupportedError
 from bridge.resources.checkpoint import Checkpoint, expected_datasets
 from bridge.resources.options import LstmOptions
-from bridge.text.character_checks import check_character_ids
+from bridge.text.character_checks import check_character_ids, check_character_ids_form
 from bridge.text.characters import BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN, batch_to_ids
 
 # AllenNLP's own form: hidden `(n_layers, rows, 2 * projection_dim)` and memory `(n_layers, rows, 2 * dim)`.
 States = tuple[torch.Tensor, torch.Tensor]
+
+TOKEN_CACHE_BYTES = 64 * 2**20
 
 
 class FusedBiLm(torch.nn.Module):
@@ -46,8 +48,7 @@ class FusedBiLm(torch.nn.Module):
     Args:
         checkpoint: the weights.
         precision: of the LSTMs' products. Token vectors and states are float32 in any case.
-        device: where it runs.
-        token_cache_bytes: memory for the vectors of tokens; 0 keeps none.
+        device, token_cache_bytes: see `ElmoEncoder`.
 
     Call arguments:
         inputs: integers `(batch, timesteps, 50)`.
@@ -57,17 +58,27 @@ class FusedBiLm(torch.nn.Module):
         bool `(batch, timesteps + 2)`; both with the sentence boundaries. Every row goes on from the state in which it
         ended in the call before, until `reset_states`.
 
+    Raises:
+        InputTypeError, InputValueError: the ids are not what `ElmoEncoder` accepts.
+        UnsupportedError: `word_inputs` are given.
+
     Reference:
         Peters et al. 2018, "Deep contextualized word representations"; AllenNLP 2.10.1, `allennlp.modules.elmo`.
     """
 
+    @torch.inference_mode(False)
     def __init__(
-        self, checkpoint: Checkpoint, precision: Precision, device: torch.device, token_cache_bytes: int
+        self,
+        checkpoint: Checkpoint,
+        *,
+        precision: Precision = "float32",
+        device: str | int | torch.device | None = None,
+        token_cache_bytes: int = TOKEN_CACHE_BYTES,
     ) -> None:
         super().__init__()
         self.num_layers = checkpoint.num_layers
         self.precision = precision
-        self._device = device
+        self._device = device = as_device(device)
         self._lstm = lstm = checkpoint.options.lstm
         with h5py.File(checkpoint.weight_file, "r") as file:
             names = [name for name in expected_datasets(checkpoint.options) if not name.startswith("RNN")]
@@ -100,7 +111,8 @@ class FusedBiLm(torch.nn.Module):
                 "`word_inputs` must be None: a FusedBiLm remembers the vectors of tokens by their characters. "
                 "Received: a tensor. Give character ids only."
             )
-        ids = inputs.detach().cpu().numpy()
+        ids = as_array(inputs, "char_ids")
+        check_character_ids_form(ids.dtype.name, ids.shape)
         lengths = check_character_ids(ids)
         batch, timesteps = ids.shape[0], ids.shape[1] + 2
         with torch.inference_mode(False), torch.autocast(self._device.type, enabled=False):

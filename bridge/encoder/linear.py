@@ -74,7 +74,8 @@ def packed_operations_work(dtype: torch.dtype) -> bool:
     """
     generator = torch.Generator("cpu").manual_seed(0)
     inputs, weight, bias, add = (
-        torch.randn(*shape, generator=generator).to(dtype) for shape in [(5, 24), (40, 24), (40,), (5, 40)]
+        torch.randn(*shape, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
+        for shape in [(5, 24), (40, 24), (40,), (5, 40)]
     )
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight, TYPICAL_ROWS)

@@ -47,7 +47,7 @@ class LstmCell:
         device: torch.device,
     ) -> None:
         self.projection_dim, self.dim = projection.shape
-        factors = torch.ones(4 * self.dim)
+        factors = torch.ones_like(bias)
         factors[3 * self.dim :] = 2
         self.inputs = Linear(input_weight * factors[:, None], bias * factors, precision, device)
         self._recurrent = Linear(recurrent_weight * factors[:, None], None, precision, device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -40,13 +40,14 @@ class SideBySide:
         try:
             for work in (first, second):
                 futures.append(self._executor.submit(self._run, work, stop, max(1, threads // 2), stream))
-            for future in futures:
-                future.result()
+            wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             stop.set()
             wait(futures)
             # Of threads that start later: it was set to half.
             torch.set_num_threads(threads)
+        for future in futures:
+            future.result()
 
     @functools.cached_property
     def _executor(self) -> ThreadPoolExecutor:

@@ -52,7 +52,7 @@ class TokenVectors:
         self._device = device
         self._lock = threading.Lock()
         self._maxsize = max_bytes // (4 * dim + BYTES_PER_ENTRY)
-        self._kept = torch.empty(self._maxsize, dim, dtype=torch.float32, device=device)  # takes memory as it is filled
+        self._kept = torch.empty(0, dim, dtype=torch.float32, device=device)
         self._places: OrderedDict[bytes, int] = OrderedDict()  # in `_kept`, the least recently used first
         self._hits = self._misses = 0
 
@@ -91,13 +91,22 @@ class TokenVectors:
 
     def _keep(self, keys: list[bytes], vectors: torch.Tensor) -> None:
         keys, vectors = keys[: self._maxsize], vectors[: self._maxsize]
-        places = []
-        for key in keys:
-            full = len(self._places) == self._maxsize
-            place = self._places.popitem(last=False)[1] if full else len(self._places)
-            self._places[key] = place
-            places.append(place)
-        self._kept[self._indices(places)] = vectors
+        size = min(self._maxsize, len(self._places) + len(keys))
+        if size > len(self._kept):
+            grown = self._kept.new_empty(min(self._maxsize, 2 * size), self._kept.shape[1])
+            grown[: len(self._kept)] = self._kept
+            self._kept = grown
+        try:
+            places = []
+            for key in keys:
+                full = len(self._places) == self._maxsize
+                place = self._places.popitem(last=False)[1] if full else len(self._places)
+                self._places[key] = place
+                places.append(place)
+            self._kept[self._indices(places)] = vectors
+        except BaseException:  # Ctrl-C, too: a place without its vector would be wrong for good
+            self._places.clear()
+            raise
 
     def _indices(self, values: np.ndarray | list[int]) -> torch.Tensor:
         return torch.from_numpy(np.asarray(values, dtype=np.int64)).to(self._device)

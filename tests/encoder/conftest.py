@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import bridge
+from bridge.encoder.arguments import Engine
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.resources.config import ElmoConfig
 
@@ -17,10 +18,16 @@ ROOT = Path(bridge.__file__).parents[1]
 RunPython = Callable[[str], str]
 
 
+@pytest.fixture(scope="session", params=["fused", "allennlp"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """What an encoder promises, it promises with both."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def encoder(small: ElmoConfig) -> ElmoEncoder:
+def encoder(small: ElmoConfig, engine: Engine) -> ElmoEncoder:
     """Not to be changed."""
-    return ElmoEncoder(small)
+    return ElmoEncoder(small, engine=engine)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ MASK = np.arange(4) < np.array([[4], [0], [1], [3]])
 
 
 def assert_same(received: BiLmOutput, expected: BiLmOutput) -> None:
+    """Of one encoder: to the last bit."""
     assert torch.equal(received.activations, expected.activations)
     assert torch.equal(received.mask, expected.mask)
 
@@ -91,12 +92,24 @@ def test_refused_ids(encoder: ElmoEncoder, char_ids: Any, error: type[Exception]
         ({"state": ["zero"]}, "`state` must be "),
         ({"engine": "fast"}, "`engine` must be .*\"auto\".*Received: 'fast'"),
         ({"engine": None}, "`engine` must be .*Received: None"),
+        ({"precision": "int8"}, '`precision` must be .*"float32".*"bfloat16".*"float16".*Received: \'int8\''),
+        ({"precision": torch.bfloat16}, "`precision` must be .*Received: torch.bfloat16"),
+        (
+            {"precision": "bfloat16", "engine": "allennlp"},
+            '`precision` must be "float32" with `engine="allennlp"`.*Received: \'bfloat16\'.*`engine="fused"`',
+        ),
+        ({"precision": "float16", "engine": "allennlp"}, "`precision` must be \"float32\".*Received: 'float16'"),
         *(
-            ({"max_tokens_per_pass": value}, f"`max_tokens_per_pass` must be at least 1. Received: {value}")
-            for value in (0, -1)
+            ({name: value}, f"`{name}` must be at least {minimum}. Received: {value}")
+            for name, minimum, value in [
+                ("max_tokens_per_pass", 1, 0),
+                ("max_tokens_per_pass", 1, -1),
+                ("token_cache_bytes", 0, -1),
+            ]
         ),
         *(
-            ({"max_tokens_per_pass": value}, f"`max_tokens_per_pass` must be an integer. Received: {value}")
+            ({name: value}, f"`{name}` must be an integer. Received: {value}")
+            for name in ("max_tokens_per_pass", "token_cache_bytes")
             for value in (2.5, None, True)
         ),
         ({"device": "gpu"}, "`device` must be a device that PyTorch has here.*Received: 'gpu'"),

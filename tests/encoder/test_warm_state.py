@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bridge
+from bridge.encoder.arguments import Engine
 from bridge.encoder.elmo_import import import_elmo
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.encoder.warm_up import WARM_UP_SHA256
@@ -31,8 +32,13 @@ def warm_up_sentences() -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def warm(small: ElmoConfig) -> ElmoEncoder:
-    return ElmoEncoder(small, state="warm", keep_sentence_boundaries=True)
+def warm(small: ElmoConfig, engine: Engine) -> ElmoEncoder:
+    return ElmoEncoder(small, state="warm", engine=engine, keep_sentence_boundaries=True)
+
+
+@pytest.fixture(scope="module")
+def allennlps(small: ElmoConfig) -> ElmoEncoder:
+    return ElmoEncoder(small, state="warm", engine="allennlp", keep_sentence_boundaries=True)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +96,9 @@ def test_it_is_not_the_zero_state(warm: ElmoEncoder, encoder: ElmoEncoder) -> No
     assert (np.abs(received[1:-1, 1:] - cold[:, 1:]).max(axis=(0, 2)) > 1e-3).all()
 
 
-def test_company_order_padding_and_passes_change_nothing(warm: ElmoEncoder, small: ElmoConfig) -> None:
+def test_company_order_padding_and_passes_change_nothing(warm: ElmoEncoder, small: ElmoConfig, engine: Engine) -> None:
     alone = [warm.embed([sentence])[0] for sentence in BATCH]
-    in_passes = ElmoEncoder(small, state="warm", keep_sentence_boundaries=True, max_tokens_per_pass=1)
+    in_passes = ElmoEncoder(small, state="warm", engine=engine, keep_sentence_boundaries=True, max_tokens_per_pass=1)
     for vectors in (warm.embed(BATCH), warm.embed(BATCH[::-1])[::-1], in_passes.embed(BATCH), warm.embed(BATCH)):
         for received, wanted in zip(vectors, alone, strict=True):
             assert_equal(received, wanted)
@@ -111,52 +117,66 @@ def test_reset_states_and_empty_batches_leave_it_warm(warm: ElmoEncoder) -> None
         np.testing.assert_array_equal(received, wanted)
 
 
+def surrounded_by(mode: str) -> Any:
+    return torch.inference_mode() if mode == "inference_mode" else torch.autocast("cpu", torch.bfloat16)
+
+
 @pytest.mark.parametrize("mode", ["inference_mode", "autocast"])
-@pytest.mark.parametrize("released", [False, True])
-def test_the_callers_modes_stay_out(mode: str, released: bool, warm: ElmoEncoder, small: ElmoConfig) -> None:
-    encoder = ElmoEncoder(small, state="warm", keep_sentence_boundaries=True)
+def test_the_callers_modes_stay_out(mode: str, warm: ElmoEncoder, small: ElmoConfig, engine: Engine) -> None:
+    encoder = ElmoEncoder(small, state="warm", engine=engine, keep_sentence_boundaries=True)
+    ids = batch_to_ids(BATCH)
+    with surrounded_by(mode):
+        encoder(ids)
+    output = encoder(ids)
+    np.testing.assert_allclose(output.activations, warm(ids).activations, rtol=0, atol=1e-6)
+    assert not output.activations.is_inference()
+
+
+@pytest.mark.parametrize("mode", ["inference_mode", "autocast"])
+def test_the_callers_modes_stay_out_of_released_parameters(
+    mode: str, allennlps: ElmoEncoder, small: ElmoConfig
+) -> None:
+    encoder = ElmoEncoder(small, state="warm", engine="allennlp", keep_sentence_boundaries=True)
     ids = batch_to_ids(BATCH)
     parameters = {name: value.detach().clone() for name, value in encoder._bilm.named_parameters()}
-    surroundings = torch.inference_mode() if mode == "inference_mode" else torch.autocast("cpu", torch.bfloat16)
-    with surroundings:
-        if released:
-            encoder.release_parameters()
-        else:
-            encoder(ids)
-    output = encoder.call_with(parameters, ids) if released else encoder(ids)
-    np.testing.assert_array_equal(output.activations.detach(), warm(ids).activations)
+    with surrounded_by(mode):
+        encoder.release_parameters()
+    output = encoder.call_with(parameters, ids)
+    np.testing.assert_array_equal(output.activations.detach(), allennlps(ids).activations)
     assert not output.activations.is_inference()
 
 
 @pytest.mark.parametrize("warm_first", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_the_module_may_change_its_precision(
-    dtype: torch.dtype, warm_first: bool, warm: ElmoEncoder, small: ElmoConfig
+    dtype: torch.dtype, warm_first: bool, allennlps: ElmoEncoder, small: ElmoConfig
 ) -> None:
-    encoder = ElmoEncoder(small, state="warm", keep_sentence_boundaries=True)
+    encoder = ElmoEncoder(small, state="warm", engine="allennlp", keep_sentence_boundaries=True)
     ids = batch_to_ids(BATCH)
     if warm_first:
         encoder(ids)
     encoder.module.to(dtype)
-    np.testing.assert_allclose(encoder(ids).activations, warm(ids).activations, atol=0.05)
+    np.testing.assert_allclose(encoder(ids).activations, allennlps(ids).activations, atol=0.05)
 
 
-def test_parameters_of_ones_own_start_from_the_same_state(warm: ElmoEncoder, small: ElmoConfig) -> None:
+def test_parameters_of_ones_own_start_from_the_same_state(allennlps: ElmoEncoder, small: ElmoConfig) -> None:
     """Fine-tuning does not move the start: that is the state of the weights as they were."""
-    encoder = ElmoEncoder(small, state="warm", keep_sentence_boundaries=True)
+    encoder = ElmoEncoder(small, state="warm", engine="allennlp", keep_sentence_boundaries=True)
     parameters = {name: torch.from_numpy(value.copy()) for name, value in encoder.release_parameters().items()}
     ids = batch_to_ids(BATCH)
-    assert_equal(encoder.call_with(parameters, ids).activations, warm(ids).activations)
+    assert_equal(encoder.call_with(parameters, ids).activations, allennlps(ids).activations)
     doubled = {name: value.double() for name, value in parameters.items()}
     assert encoder.call_with(doubled, ids).activations.dtype == torch.float64
-    assert_equal(encoder.call_with(doubled, ids).activations, warm(ids).activations)
+    assert_equal(encoder.call_with(doubled, ids).activations, allennlps(ids).activations)
 
 
 PROGRAM = """
 import sys
 import numpy
 from bridge import ElmoConfig, ElmoEncoder, batch_to_ids
-encoder = ElmoEncoder(ElmoConfig({options!r}, {weights!r}), state="warm", keep_sentence_boundaries=True)
+encoder = ElmoEncoder(
+    ElmoConfig({options!r}, {weights!r}), state="warm", engine={engine!r}, keep_sentence_boundaries=True
+)
 encoder(batch_to_ids([["something", "else", "before"]]))
 numpy.save("vectors.npy", encoder(batch_to_ids({batch!r})).activations.numpy())
 """
@@ -164,21 +184,21 @@ numpy.save("vectors.npy", encoder(batch_to_ids({batch!r})).activations.numpy())
 
 @pytest.mark.slow
 def test_the_same_in_another_process(
-    warm: ElmoEncoder, small: ElmoConfig, run_python: Callable[[str], str], tmp_path: Path
+    warm: ElmoEncoder, small: ElmoConfig, engine: Engine, run_python: Callable[[str], str], tmp_path: Path
 ) -> None:
-    run_python(PROGRAM.format(options=small.options_file, weights=small.weight_file, batch=BATCH))
+    run_python(PROGRAM.format(options=small.options_file, weights=small.weight_file, engine=engine, batch=BATCH))
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), warm(batch_to_ids(BATCH)).activations, atol=1e-6)
 
 
 def test_the_state_is_that_of_the_weights_in_use(small: ElmoConfig) -> None:
-    """`module` is live: changed weights read the warm-up text again."""
+    """AllenNLP's `module` is live: changed weights read the warm-up text again."""
     ids = batch_to_ids(BATCH)
-    encoder = ElmoEncoder(small, state="warm")
+    encoder = ElmoEncoder(small, state="warm", engine="allennlp")
     before = encoder(ids).activations
     with torch.no_grad():
         for parameter in encoder.module.parameters():
             parameter.mul_(0.5)
-    changed = ElmoEncoder(small, state="warm")
+    changed = ElmoEncoder(small, state="warm", engine="allennlp")
     with torch.no_grad():
         for parameter in changed.module.parameters():
             parameter.mul_(0.5)
