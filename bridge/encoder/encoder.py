@@ -57,8 +57,9 @@ class ElmoEncoder:
             `"allennlp"` AllenNLP's own. `"auto"` is `"fused"`; only where gradients go through the biLM, as in
             `ElmoEmbedding(requires_grad=True)`, it is `"allennlp"`.
         precision: of the fused biLM's products: `"float32"`, or `"bfloat16"` or `"float16"`, which are faster on
-            processors that have them and less exact. The difference depends on the weights: measure yours with
-            `scripts/benchmark.py --agreement`. Results are float32 in any case.
+            processors that have them and less exact; others compute about the same numbers and gain nothing. The
+            difference to float32 depends on the weights: measure yours with `scripts/benchmark.py --agreement`.
+            Results are float32 in any case.
         device: where PyTorch runs the biLM, such as `"cuda"`; the CPU by default.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence: `timesteps` grows by 2.
         max_tokens_per_pass: memory budget. A larger batch is run in several passes, each of sentences of similar
@@ -79,7 +80,7 @@ class ElmoEncoder:
 
     Raises:
         InputTypeError, InputValueError: an argument breaks the rules above.
-        ProcessError: called in a process that was forked after the encoder was made, or after another one ran.
+        ProcessError: made or called in a process that was forked after an encoder was made or ran.
         MissingDependencyError: AllenNLP is not installed.
         ResourceNotFoundError, CheckpointError: see `Checkpoint.open`.
 
@@ -130,6 +131,8 @@ class ElmoEncoder:
         self.max_tokens_per_pass = max_tokens_per_pass
         self._lock = threading.RLock()
         self._pid = os.getpid()
+        if self.engine == "fused":  # which computes when it is made
+            self._check_process()
         self._allennlp = AllenNlpEngine(state, self.device)
         self.module = build_elmo(
             self.checkpoint, self.engine, precision, self.device, keep_sentence_boundaries, token_cache_bytes
@@ -192,9 +195,8 @@ class ElmoEncoder:
         with self._undisturbed(), torch.set_grad_enabled(differentiable):
             output = BiLmOutput(
                 torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=dtype, device="cpu"),
-                torch.zeros(batch, timesteps, dtype=torch.bool, device="cpu"),
+                torch.from_numpy(np.arange(timesteps) < steps[:, None]),
             )
-            output.mask.copy_(torch.from_numpy(np.arange(timesteps) < steps[:, None]))
             for rows in self._passes(lengths):
                 pass_ids = ids[rows, : lengths[rows].max()]
                 arguments = pass_ids, lengths[rows], output.activations, rows

@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.encoder.allennlp_engine import AllenNlpEngine
 from bridge.encoder.arguments import Engine
 from bridge.encoder.elmo_import import import_elmo
 from bridge.encoder.encoder import MAX_ROWS_PER_PASS, BiLmOutput, ElmoEncoder
 from bridge.encoder.fused import FusedBiLm
-from bridge.errors import InputTypeError, InputValueError, UnsupportedError
+from bridge.errors import InputTypeError, InputValueError
 from bridge.resources.config import ElmoConfig
 from bridge.text.characters import batch_to_ids
 
@@ -259,25 +258,3 @@ def test_embed_takes_what_batch_to_ids_takes(encoder: ElmoEncoder) -> None:
 def test_embed_errors(encoder: ElmoEncoder, sentences: Any, layers: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         encoder.embed(sentences, layers=layers)
-
-
-# What one engine has alone
-
-
-def test_parameters_are_allennlps(small: ElmoConfig) -> None:
-    encoder = ElmoEncoder(small, engine="fused")
-    assert not list(encoder.module._elmo_lstm.parameters())
-    for call in (encoder.release_parameters, lambda: encoder.call_with({}, IDS)):
-        with pytest.raises(UnsupportedError, match='`engine` must be "allennlp" for .*"fused".*`engine="allennlp"`'):
-            call()
-
-
-def test_the_token_cache_is_the_fused_engines(small: ElmoConfig) -> None:
-    assert ElmoEncoder(small, engine="fused").token_cache_info().hits == 0
-    with pytest.raises(UnsupportedError, match="`engine` must be \"fused\" for a cache.*Received: 'allennlp'"):
-        ElmoEncoder(small, engine="allennlp").token_cache_info()
-
-
-def test_engines_by_name(small: ElmoConfig) -> None:
-    names = {engine: ElmoEncoder(small, engine=engine).engine for engine in ("auto", "fused", "allennlp")}
-    assert names == {"auto": "fused", "fused": "fused", "allennlp": "allennlp"}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bridge.encoder.encoder import BiLmOutput, ElmoEncoder
-from bridge.errors import InputTypeError, InputValueError
+from bridge.errors import InputTypeError, InputValueError, UnsupportedError
 from bridge.resources.config import ElmoConfig
 from bridge.text.characters import batch_to_ids
 
@@ -119,3 +119,22 @@ def test_refused_ids(encoder: ElmoEncoder, char_ids: Any, error: type[Exception]
 def test_refused_arguments(small: ElmoConfig, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises((InputValueError, InputTypeError), match=words):
         ElmoEncoder(small, **arguments)
+
+
+def test_parameters_are_allennlps(small: ElmoConfig) -> None:
+    encoder = ElmoEncoder(small, engine="fused")
+    assert not list(encoder.module._elmo_lstm.parameters())
+    for call in (encoder.release_parameters, lambda: encoder.call_with({}, IDS)):
+        with pytest.raises(UnsupportedError, match=r'`engine` must be "allennlp" for .*"fused".*`engine="allennlp"`'):
+            call()
+
+
+def test_the_token_cache_is_the_fused_engines(small: ElmoConfig) -> None:
+    assert ElmoEncoder(small, engine="fused").token_cache_info().hits == 0
+    with pytest.raises(UnsupportedError, match=r"`engine` must be .fused. for a cache.*Received: 'allennlp'"):
+        ElmoEncoder(small, engine="allennlp").token_cache_info()
+
+
+def test_engines_by_name(small: ElmoConfig) -> None:
+    names = {engine: ElmoEncoder(small, engine=engine).engine for engine in ("auto", "fused", "allennlp")}
+    assert names == {"auto": "fused", "fused": "fused", "allennlp": "allennlp"}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from layers.harness import assert_close, keras_mask
 
 from bridge import ElmoConfig, ElmoEmbedding, batch_to_ids
+from bridge.encoder.arguments import Engine
 from bridge.encoder.elmo_import import import_elmo
 
 PARAMETERS, GAMMA = [0.7, -1.2, 0.4], 1.5  # of the mix
@@ -23,6 +24,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "layer norm, boundaries": {"do_layer_norm": True, "keep_sentence_boundaries": True},
     "fixed mix": {"scalar_mix_parameters": [0.3, 0.1, -2.0]},
     "one layer": {"scalar_mix_parameters": [-9e10, 1.0, -9e10], "do_layer_norm": True},
+    "AllenNLP's engine": {"engine": "allennlp"},
+    "AllenNLP's engine, layer norm, boundaries": {
+        "engine": "allennlp",
+        "do_layer_norm": True,
+        "keep_sentence_boundaries": True,
+    },
 }
 
 words = st.sampled_from(["The", "cat", "sat", "é", "日本語", "<S>", "x" * 60]) | st.text("ab", min_size=1, max_size=4)
@@ -47,10 +54,10 @@ def gradient_weights(shape: tuple[int, ...]) -> np.ndarray:
 class Trio:
     """One model three times: the layer, AllenNLP's module and the float64 reference."""
 
-    def __init__(self, config: ElmoConfig, **options: Any) -> None:
+    def __init__(self, config: ElmoConfig, engine: Engine = "fused", **options: Any) -> None:
         self.options = options
         self.fixed = "scalar_mix_parameters" in options
-        self.layer = ElmoEmbedding(config, dropout=0.0, **options)
+        self.layer = ElmoEmbedding(config, dropout=0.0, engine=engine, **options)
         self.elmo = import_elmo().Elmo(config.options_file, config.weight_file, 1, dropout=0, **options)
         self.checkpoint = reference.read_checkpoint(config.options_file, config.weight_file)
         self.layer.build((None, None))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from layers.harness import assert_close, keras_mask, tokens
 
 from bridge import ElmoConfig, ElmoEmbedding, batch_to_ids
+from bridge.encoder.arguments import Engine
 from bridge.encoder.elmo_import import import_elmo
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -191,12 +192,13 @@ def dataset() -> tf.data.Dataset:
     return functools.reduce(tf.data.Dataset.concatenate, parts)
 
 
+@pytest.mark.parametrize("engine", ["fused", "allennlp"])
 @pytest.mark.parametrize("how", ["eager", "graph", "predict_on_batch", "predict"])
-def test_the_carried_state(how: str, small: ElmoConfig) -> None:
+def test_the_carried_state(how: str, engine: Engine, small: ElmoConfig) -> None:
     """Over successive batches, each row goes on from where it was: AllenNLP's own behaviour."""
     elmo = import_elmo().Elmo(small.options_file, small.weight_file, 1, dropout=0)
     elmo._elmo_lstm._elmo_lstm.reset_states()
-    layer = ElmoEmbedding(small, state="carry", dropout=0.0)
+    layer = ElmoEmbedding(small, state="carry", engine=engine, dropout=0.0)
     model = keras.Sequential([keras.Input((None, 50), dtype="int32"), layer])
     batches_of_ids = [batch_to_ids(batch, max_sequence_length=4) for batch in BATCHES]
     for _ in range(2):  # the second time from the start again
