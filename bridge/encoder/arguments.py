@@ -21,8 +21,8 @@ def as_device(device: str | int | torch.device | None) -> torch.device:
         InputValueError: PyTorch does not know the device, or does not have it here.
     """
     try:
-        found = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=found)
+        # Of a tensor that is there: "cuda" becomes "cuda:0".
+        found = torch.empty(0, device="cpu" if device is None else device).device
     except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for a missing one
         raise InputValueError(
             f'`device` must be a device that PyTorch has here, such as "cpu" or "cuda". Received: {device!r} ({error}).'

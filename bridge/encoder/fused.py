@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import torch
 
+from bridge.checks import check_choice, check_integer
 from bridge.encoder.arguments import State, as_array, as_device
 from bridge.encoder.character_cnn import CharacterCnn
 from bridge.encoder.fused_lstm import FusedLstm, Read
@@ -75,6 +76,8 @@ class FusedBiLm(torch.nn.Module):
         device: str | int | torch.device | None = None,
         token_cache_bytes: int = TOKEN_CACHE_BYTES,
     ) -> None:
+        check_choice("precision", precision, Precision)
+        check_integer("token_cache_bytes", token_cache_bytes, minimum=0)
         super().__init__()
         self.num_layers = checkpoint.num_layers
         self.precision = precision

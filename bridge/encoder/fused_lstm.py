@@ -126,8 +126,6 @@ class FusedLstm:
         cell = self._cells[layer]
         scratch = torch.empty_like(state.memory)
         for chunk, counts in steps.chunks(TOKENS_PER_CHUNK if layer else TOKENS_PER_FIRST_CHUNK):
-            if stop.is_set():
-                return
             rows, times, tokens = steps.rows[chunk], steps.times[chunk], steps.tokens[chunk]
             if layer == 0:
                 activations[rows, times, 0] = vectors[tokens]
@@ -139,6 +137,8 @@ class FusedLstm:
             outputs = vectors.new_empty(len(rows), vectors.shape[1])
             begin = 0
             for count in counts:
+                if stop.is_set():
+                    return
                 end = begin + count
                 # Rows that have ended keep their state.
                 state.hidden[count : len(hidden)] = hidden[count:]

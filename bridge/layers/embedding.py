@@ -187,7 +187,7 @@ class ElmoEmbedding(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="bilm",
         )
-        self.device = None if device is None else str(self.encoder.device)
+        self.device = device if device is None or isinstance(device, str) else str(self.encoder.device)
         parameters = self.representations.scalar_mix_parameters
         if parameters is not None and len(parameters) != self.checkpoint.num_layers:
             raise InputValueError(

@@ -157,10 +157,12 @@ def test_allennlps_elmo_is_a_mix_of_these_layers(model: Model, boundaries: bool,
 def test_the_module_carries_its_state_as_allennlps_does(model: Model, engine: Engine) -> None:
     encoder = model.with_boundaries[engine]
     encoder.reset_states()
-    model.bilm._elmo_lstm.reset_states()
+    states: reference.States = {}
     for batch in ([["The", "cat", "sat"], ["Hello"]], [["on"]], [["The", "cat"], ["é"] * 5, ["new"]]):
         ids = batch_to_ids(batch)
-        activations, mask = allennlp(model, ids)
+        activations, mask, states = reference.bilm(model.options, model.weights, ids, initial_states=states)
         with torch.no_grad():
             elmo = encoder.module(torch.from_numpy(ids).long())
-        assert_agree((elmo["elmo_representations"][0], elmo["mask"]), (activations.mean(axis=2), mask))
+        assert_agree((elmo["elmo_representations"][0], elmo["mask"]), (activations.mean(axis=2), mask), engine)
+        if engine == "allennlp" and is_taken_for_unused(states):
+            break
