@@ -35,4 +35,4 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(READY) ## measure speed against AllenNLP
-	$(BIN)/python scripts/benchmark.py --precision float32 bfloat16 --batch-size 32 1
+	$(BIN)/python scripts/benchmark.py --precision float32 bfloat16 --batch-size 32 1 --turns 3 --warm-up 250

@@ -27,9 +27,9 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it would greet every run
 
 import torch
-from benchmark_agreement import agreement_table, compare
-from benchmark_arguments import parse
-from benchmark_contestants import (
+from benchmarking.agreement import agreement_table, compare
+from benchmarking.arguments import parse
+from benchmarking.contestants import (
     Contestant,
     allennlp_contestant,
     character_id_contestants,
@@ -39,20 +39,21 @@ from benchmark_contestants import (
     pairs,
     random_checkpoint,
     simple_elmo_contestant,
-    simple_elmo_is_missing,
 )
-from benchmark_memory import measure_memory, peak_memory, peak_table
-from benchmark_plot import plot_speed
-from benchmark_speed import add_matrix_shares, flops_per_token, matrix_rates, measure, speed_table, warm_up
-from benchmark_text import Batch, file_examples, long_examples, take, take_turn, zipf_examples
+from benchmarking.memory import measure_memory, peak_memory, peak_table
+from benchmarking.plot import plot_speed
+from benchmarking.speed import add_matrix_shares, flops_per_token, matrix_rates, measure, speed_table, warm_up
+from benchmarking.text import Batch, file_examples, long_examples, take, take_turn, zipf_examples
 from rich.console import Console
 
 from bridge import BridgeError, Checkpoint, ElmoEncoder, batch_to_ids
+from bridge.errors import MissingDependencyError, UnsupportedError
 from bridge.text.readers import Example
 
 TOKENS_PER_TURN = 200
 WARM_UP_BATCH_SIZE = 32
-console = Console(width=None if sys.stdout.isatty() else 120)
+# Tokens may look like markup.
+console = Console(width=None if sys.stdout.isatty() else 130, markup=False, emoji=False, highlight=False)
 
 
 def examples_of(arguments: argparse.Namespace) -> Iterator[Example]:
@@ -104,14 +105,14 @@ def contestants_of(arguments: argparse.Namespace, checkpoint: Checkpoint, folder
     cache = {"token_cache_bytes": arguments.token_cache_bytes} if "token_cache_bytes" in arguments else {}
     contestants = [allennlp_contestant(checkpoint)]
     contestants += [encoder_contestant(checkpoint, *pair, **cache) for pair in chosen]
-    missing = simple_elmo_is_missing()
     if "keras" in arguments:
         contestants += [keras_contestant(checkpoint, *pair) for pair in chosen]
-        missing = missing or "it would switch off TensorFlow's eager execution, which --keras needs"
-    if missing:
-        console.print(f"simple_elmo is left out: {missing}.")
-    else:
+    try:
+        if "keras" in arguments:
+            raise UnsupportedError("it switches off TensorFlow's eager execution, which --keras needs")
         contestants.append(simple_elmo_contestant(checkpoint, folder, max(*arguments.batch_size, WARM_UP_BATCH_SIZE)))
+    except (MissingDependencyError, UnsupportedError) as reason:
+        console.print(f"simple_elmo is left out: {reason}.")
     return contestants + character_id_contestants()
 
 
@@ -134,7 +135,7 @@ def speed(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, An
     rates = matrix_rates(arguments.precision)
     for precision, rate in rates.items():
         console.print(f"{precision}: {kernels(precision)}; a matrix product runs at {rate / 1e9:,.0f} GFLOP/s")
-    console.print(f"A token takes {flops_per_token(lstm) / 1e6:,.1f} MFLOP in the LSTMs.")
+    console.print(f"A token takes {flops_per_token(lstm) / 1e6:,.3g} MFLOP in the LSTMs.")
     records = []
     with tempfile.TemporaryDirectory() as folder:
         contestants = contestants_of(arguments, checkpoint, Path(folder))
@@ -143,7 +144,7 @@ def speed(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, An
             warm_up(contestants, shapes[size])
             measured = measure(contestants, turns[size], size)
             add_matrix_shares(measured, lstm, rates)
-            console.print(speed_table(measured, f"{title_of(arguments)}, batch size {size}"))
+            console.print(f"\n{title_of(arguments)}, batch size {size}", speed_table(measured), sep="\n")
             records += measured
     if "plot" in arguments:
         plot_speed(arguments.plot, records, title_of(arguments))
@@ -155,7 +156,8 @@ def title_of(arguments: argparse.Namespace) -> str:
     """Weights, text and threads."""
     weights = arguments.config if "config" in arguments else f"{arguments.model} model, random weights"
     length = f", sentences of {arguments.sentence_length} tokens" if "sentence_length" in arguments else ""
-    return f"{weights}{length}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{weights}{length}, {threads} thread{'s'[: threads > 1]}"
 
 
 def agreement(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -168,7 +170,9 @@ def agreement(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str
     for precision in arguments.precision:
         console.print(f"{precision}: {kernels(precision)}")
     agreements = compare(checkpoint, encoders, examples, arguments.batch_size[0])
-    console.print(agreement_table(agreements, f"{title_of(arguments)}: {counted(examples)} beside AllenNLP's"))
+    console.print(
+        f"\n{title_of(arguments)}: {counted(examples)}, beside AllenNLP", agreement_table(agreements), sep="\n"
+    )
     return {"records": [asdict(agreement) for agreement in agreements]}
 
 
@@ -177,7 +181,7 @@ def peak(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any
     examples = sentences_of(arguments)
     chosen = pairs(arguments.engine, arguments.precision)
     records = peak_memory(checkpoint.config, chosen, examples, arguments.batch_size[0])
-    console.print(peak_table(records, f"{title_of(arguments)}: {counted(examples)}"))
+    console.print(f"\n{title_of(arguments)}: {counted(examples)}", peak_table(records), sep="\n")
     return {"records": records}
 
 
