@@ -68,7 +68,7 @@ class ElmoBiLm(keras.layers.Layer):
         self._encoder_arguments: dict[str, Any] = {
             "state": state,
             # Gradients go through AllenNLP's own.
-            "engine": "allennlp" if requires_grad else engine,
+            "engine": "allennlp" if requires_grad and engine == "auto" else engine,
             "precision": precision,
             "device": device,
             "keep_sentence_boundaries": keep_sentence_boundaries,

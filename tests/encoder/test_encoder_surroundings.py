@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,30 +36,39 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize(
-    "surroundings",
-    [
-        lambda: default_dtype(torch.float64),
-        lambda: default_dtype(torch.bfloat16),
-        lambda: torch.device("meta"),
-        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-        torch.inference_mode,
-        torch.enable_grad,
-    ],
-)
+SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "float64": lambda: default_dtype(torch.float64),
+    "bfloat16": lambda: default_dtype(torch.bfloat16),
+    "meta": lambda: torch.device("meta"),
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "inference_mode": torch.inference_mode,
+    "enable_grad": torch.enable_grad,
+}
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
 def test_the_callers_torch_settings_change_nothing(
-    small: ElmoConfig,
-    engine: Engine,
-    encoder: ElmoEncoder,
-    surroundings: Callable[[], AbstractContextManager[None]],
+    small: ElmoConfig, engine: Engine, encoder: ElmoEncoder, surroundings: str
 ) -> None:
     expected = encoder(IDS)
-    with surroundings():
+    with SURROUNDINGS[surroundings]():
         inside = ElmoEncoder(small, state="carry", engine=engine)
         assert_same(inside(IDS), expected)
     inside(IDS[:2])
     inside.reset_states()
     assert_same(inside(IDS), expected)
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_they_change_nothing_for_the_fused_bilm_itself(small: ElmoConfig, surroundings: str) -> None:
+    bilm, ids = ElmoEncoder(small, engine="fused").module._elmo_lstm, torch.from_numpy(IDS)
+    expected = [bilm(ids)["activations"] for _ in range(2)]
+    bilm.reset_states()
+    with SURROUNDINGS[surroundings]():
+        received = [bilm(ids)["activations"]]
+    received.append(bilm(ids)["activations"])  # from a state that was made in there
+    torch.testing.assert_close(received, expected, rtol=0, atol=1e-6)
+    assert not any(layer.requires_grad or layer.is_inference() for call in received for layer in call)
 
 
 @pytest.fixture
@@ -67,6 +77,12 @@ def torch_threads() -> Iterator[None]:
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+def threads_of_a_new_thread() -> int:
+    """How many PyTorch gives to a thread that starts now."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(torch.get_num_threads).result()
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -80,6 +96,7 @@ def test_building_and_calling_leave_torch_as_it_was(
             torch.is_grad_enabled(),
             torch.is_inference_mode_enabled(),
             torch.get_num_threads(),
+            threads_of_a_new_thread(),
         )
 
     torch.set_num_threads(threads)

@@ -144,6 +144,19 @@ WRONG_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     "output_mode": ({"output_mode": "last"}, r"""`output_mode` must be "elmo" .*Received: 'last'"""),
     "state": ({"state": "keep"}, "`state` must be .*Received: 'keep'"),
     "engine": ({"engine": "tensorflow"}, "`engine` must be .*Received: 'tensorflow'"),
+    "precision": ({"precision": "float64"}, "`precision` must be .*Received: 'float64'"),
+    "half precision of AllenNLP's": (
+        {"precision": "bfloat16", "engine": "allennlp"},
+        "`precision` must be .*float32.* with `engine=.allennlp.`.*Received: 'bfloat16'",
+    ),
+    "fine-tuning in half precision": (
+        {"requires_grad": True, "precision": "bfloat16"},
+        "`requires_grad=True` must have .*Received: 'auto' and 'bfloat16'",
+    ),
+    "fine-tuning the fused biLM": (
+        {"requires_grad": True, "engine": "fused"},
+        "`requires_grad=True` must have .*Received: 'fused' and 'float32'",
+    ),
     "no timesteps": ({"max_sequence_length": 0}, "`max_sequence_length` must be at least 1. Received: 0"),
     "negative timesteps": ({"max_sequence_length": -1}, "`max_sequence_length` must be .*Received: -1"),
     "timesteps as a truth value": ({"max_sequence_length": True}, "`max_sequence_length` must be .*Received: True"),

@@ -56,6 +56,32 @@ def test_save_weights(model: keras.Model, small: ElmoConfig, tmp_path: Path) -> 
     np.testing.assert_array_equal(other(TOKENS), model(TOKENS))
 
 
+@pytest.mark.parametrize("arguments", [{"engine": "allennlp"}, {"engine": "fused", "precision": "bfloat16"}])
+def test_engine_and_precision_are_saved(arguments: dict[str, str], small: ElmoConfig, tmp_path: Path) -> None:
+    model = make_model(small, **arguments)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    encoder = loaded.layers[1].encoder
+    assert {name: getattr(encoder, name) for name in arguments} == arguments
+    np.testing.assert_array_equal(loaded(TOKENS), model(TOKENS))
+    other = make_model(small)
+    other.set_weights(model.get_weights())
+    difference = np.abs(other(TOKENS) - model(TOKENS)).max()
+    assert 1e-5 < difference < 0.1 if "precision" in arguments else difference < 1e-5
+
+
+def test_a_model_from_before_there_was_a_precision_is_float32(small: ElmoConfig) -> None:
+    config = ElmoEmbedding(small).get_config()
+    del config["precision"]
+    assert ElmoEmbedding.from_config(config).encoder.precision == "float32"
+
+
+def test_fine_tuning_runs_allennlps_own_bilm(small: ElmoConfig) -> None:
+    layer = ElmoEmbedding(small, requires_grad=True)
+    assert (layer.encoder.engine, layer.get_config()["engine"]) == ("allennlp", "auto")
+    assert ElmoEmbedding(small).encoder.engine == "fused"
+
+
 def test_checkpoints_of_tensorflow(model: keras.Model, small: ElmoConfig, tmp_path: Path) -> None:
     path = tf.train.Checkpoint(model=model).save(tmp_path / "checkpoint")
     other = make_model(small)

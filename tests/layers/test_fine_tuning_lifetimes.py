@@ -62,7 +62,7 @@ def test_summary_and_fit_agree_on_what_trains(tiny: ElmoConfig, calls: Counter[s
     """Everything, the mix only, nothing and everything again; and no graph where it is of no use."""
     layer = ElmoEmbedding(tiny, requires_grad=True, dropout=0.0)
     model = regressor(layer)
-    bilm = sum(parameter.numel() for parameter in ElmoEncoder(tiny).module._elmo_lstm.parameters())
+    bilm = sum(parameter.numel() for parameter in ElmoEncoder(tiny, engine="allennlp").module._elmo_lstm.parameters())
     mix, dense = 2 + 1, 12 + 1
 
     def check(trains: int, graphs: int) -> None:
@@ -110,7 +110,7 @@ def test_the_weights_exist_once(tiny: ElmoConfig, monkeypatch: pytest.MonkeyPatc
     assert len(alive) > 15
     assert not any(reference() is not None for reference in alive)
     assert all(parameter.is_meta for parameter in layer.encoder.module.parameters())
-    frozen = ElmoEncoder(tiny)
+    frozen = ElmoEncoder(tiny, engine="allennlp")
     for weight in layer.bilm.weights:
         np.testing.assert_array_equal(weight, frozen.module._elmo_lstm.get_parameter(weight.name).detach())
 
@@ -136,7 +136,7 @@ def test_a_model_that_hands_on_no_training_argument_trains(tiny: ElmoConfig) -> 
     model = Model()
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(IDS, LABELS, verbose=0)
-    first = ElmoEncoder(tiny).module._elmo_lstm
+    first = ElmoEncoder(tiny, engine="allennlp").module._elmo_lstm
     for weight in model.embed.bilm.weights:
         assert np.abs(weight.numpy() - first.get_parameter(weight.name).detach().numpy()).max() > 1e-6, weight.path
 
