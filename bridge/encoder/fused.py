@@ -200,12 +200,14 @@ class FusedBiLm(torch.nn.Module):
 
     def _warm_states(self) -> States:
         """The states after the warm-up text."""
-        before = self._carried
-        self.reset_states()
-        for char_ids in warm_up_batches():
-            self.forward(torch.from_numpy(char_ids))
-        states, self._carried = self._carried, before
-        return states
+        carried = self._carried
+        try:
+            self.reset_states()
+            for char_ids in warm_up_batches():
+                self.forward(torch.from_numpy(char_ids))
+            return self._carried
+        finally:
+            self._carried = carried
 
     def _carried_by(self, rows: np.ndarray) -> States:
         """The states in which these rows ended last; zero for new ones."""

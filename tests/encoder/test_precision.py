@@ -1,0 +1,90 @@
+"""Half precision stays close to AllenNLP's float32, is really different from it, and keeps float32 outside."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from encoder.processors import PROCESSORS
+from models import random_model
+
+from bridge.encoder.elmo_import import import_elmo
+from bridge.encoder.encoder import ElmoEncoder
+from bridge.encoder.fused import FusedBiLm
+from bridge.encoder.linear import Precision
+from bridge.resources.checkpoint import Checkpoint
+from bridge.resources.config import ElmoConfig
+from bridge.text.characters import batch_to_ids
+
+HALVES: list[Precision] = ["bfloat16", "float16"]
+IDS = batch_to_ids([["The", "cat", "sat", "on", "the", "mat"] * 5, [], ["Hello"], ["<S>", "é" * 30, "a", "The"]])
+STATES: list[Any] = ["zero", "warm", "carry"]
+
+
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory: pytest.TempPathFactory) -> ElmoConfig:
+    """Wide enough for its vectors to have a direction, and without clipping."""
+    folder = tmp_path_factory.mktemp("ordinary")
+    return random_model(folder, dim=64, projection_dim=32, clip=None, filters=((1, 16), (2, 16), (3, 32)), char_dim=8)
+
+
+@pytest.fixture(params=["this one", "native half precision"])
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    PROCESSORS[request.param](monkeypatch)
+    return request.param
+
+
+def cosines(received: torch.Tensor, expected: torch.Tensor) -> np.ndarray:
+    """Of each half of each layer of each token."""
+    first, second = (part.double().unflatten(-1, (2, -1)) for part in (received, expected))
+    return torch.nn.functional.cosine_similarity(first, second, dim=-1).numpy()
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("precision", HALVES)
+def test_every_token_and_layer_points_the_same_way(
+    ordinary: ElmoConfig, precision: Precision, state: Any, processor: str
+) -> None:
+    arguments = {"state": state, "keep_sentence_boundaries": True}
+    half = ElmoEncoder(ordinary, precision=precision, **arguments)
+    expected = ElmoEncoder(ordinary, engine="allennlp", **arguments)
+    for _ in range(2):
+        received, wanted = half(IDS), expected(IDS)
+        assert torch.equal(received.mask, wanted.mask)
+        assert received.activations.dtype == torch.float32
+        assert (cosines(received.activations, wanted.activations)[wanted.mask.numpy()] >= 0.9999).all()
+        difference = (received.activations - wanted.activations).abs().amax(dim=(0, 1, 3))
+        # Token vectors are float32's; the LSTMs' are not: the products really were rounded.
+        assert difference[0] < 1e-5
+        assert (difference[1:] > 1e-5).all()
+        assert not received.activations[~received.mask].any()
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_states_are_float32(ordinary: ElmoConfig, precision: Precision, processor: str) -> None:
+    bilm = FusedBiLm(Checkpoint.open(ordinary), precision=precision)
+    bilm(torch.from_numpy(IDS))
+    assert [part.dtype for part in bilm._carried] == [torch.float32, torch.float32]
+    # With more digits than the half has: the memory goes on as it was.
+    for part in bilm._carried[1:]:
+        assert not torch.equal(part, part.to(getattr(torch, precision)).float())
+
+
+def test_the_precisions_differ(ordinary: ElmoConfig) -> None:
+    results = [ElmoEncoder(ordinary, precision=name)(IDS).activations for name in ("float32", *HALVES)]
+    errors = [(result - results[0]).abs().max().item() for result in results]
+    assert errors[0] < errors[2] < errors[1]  # bfloat16 has 8 bits, float16 has 11
+
+
+@pytest.mark.parametrize("precision", HALVES)
+def test_calls_repeat_bit_by_bit(ordinary: ElmoConfig, precision: Precision) -> None:
+    encoder = ElmoEncoder(ordinary, precision=precision)
+    first = encoder(IDS).activations
+    assert torch.equal(encoder(IDS).activations, first)
+
+
+def test_allennlps_elmo_takes_a_half_precision_bilm(ordinary: ElmoConfig) -> None:
+    bilm = FusedBiLm(Checkpoint.open(ordinary), precision="bfloat16")
+    output = import_elmo().Elmo(None, None, 1, module=bilm, dropout=0.0)(torch.from_numpy(IDS))
+    assert output["elmo_representations"][0].dtype == torch.float32
