@@ -64,7 +64,7 @@ class ElmoEncoder:
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence: `timesteps` grows by 2.
         max_tokens_per_pass: memory budget. A larger batch is run in several passes, each of sentences of similar
             length and of at most so many tokens, boundaries included (or of one sentence). Of the original model 4096
-            tokens take about 0.5 GB beside the result, and about 2 GB with `engine="allennlp"`, where padding
+            tokens take about 0.35 GB beside the result, and about 2 GB with `engine="allennlp"`, where padding
             counts and `state="carry"` is not split, which there ties sentences to rows.
         token_cache_bytes: memory for the vectors of tokens that were seen, which the fused biLM does not compute
             again; the least recently used are forgotten. 0 keeps none.
