@@ -23,7 +23,7 @@ def as_device(device: str | int | torch.device | None) -> torch.device:
     try:
         # Of a tensor that is there: "cuda" becomes "cuda:0".
         found = torch.empty(0, device="cpu" if device is None else device).device
-    except (RuntimeError, AssertionError) as error:  # torch's words for an unknown device and for a missing one
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch's words for unknown and missing devices
         raise InputValueError(
             f'`device` must be a device that PyTorch has here, such as "cpu" or "cuda". Received: {device!r} ({error}).'
         ) from error

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -63,9 +63,9 @@ class ElmoEncoder:
         device: where PyTorch runs the biLM, such as `"cuda"`; the CPU by default.
         keep_sentence_boundaries: keep the vectors of the begin and end of the sentence: `timesteps` grows by 2.
         max_tokens_per_pass: memory budget. A larger batch is run in several passes, each of sentences of similar
-            length and of at most so many tokens, boundaries included (or of one sentence). Of the original model 4096
-            tokens take about 0.35 GB beside the result, and about 2 GB with `engine="allennlp"`, where padding
-            counts and `state="carry"` is not split, which there ties sentences to rows.
+            length and of at most so many tokens, padding and boundaries included (or of one sentence). Of the original
+            model 4096 tokens take about 0.35 GB beside the result, and about 2 GB with `engine="allennlp"`, where a
+            batch with `state="carry"` is not split: it ties sentences to rows.
         token_cache_bytes: memory for the vectors of tokens that were seen, which the fused biLM does not compute
             again; the least recently used are forgotten. 0 keeps none.
 
@@ -192,7 +192,9 @@ class ElmoEncoder:
         batch, timesteps, steps = ids.shape[0], ids.shape[1] + boundaries, lengths + boundaries
         dtype = torch.float32 if parameters is None else next(iter(parameters.values())).dtype
         differentiable = parameters is not None and torch.is_grad_enabled()
-        with self._undisturbed(), torch.set_grad_enabled(differentiable):
+        carries = self.state == "carry" and isinstance(self._bilm, FusedBiLm)
+        states = self._bilm.states_as_they_were() if carries else nullcontext()
+        with self._undisturbed(), torch.set_grad_enabled(differentiable), states:
             output = BiLmOutput(
                 torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=dtype, device="cpu"),
                 torch.from_numpy(np.arange(timesteps) < steps[:, None]),
@@ -289,7 +291,7 @@ class ElmoEncoder:
         """Rows of each pass."""
         steps = lengths + 2  # both boundaries are read
         if isinstance(self._bilm, FusedBiLm):
-            return passes(steps, self.max_tokens_per_pass, MAX_ROWS_PER_PASS, padded=False)
+            return passes(steps, self.max_tokens_per_pass, MAX_ROWS_PER_PASS)
         # AllenNLP's biLM ties carried states to the rows of its batch.
         budget = sys.maxsize if self.state == "carry" else self.max_tokens_per_pass
-        return passes(steps, budget, sys.maxsize, padded=True)
+        return passes(steps, budget, sys.maxsize)

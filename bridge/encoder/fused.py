@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,6 +25,7 @@ from bridge.encoder.token_vectors import TokenCacheInfo, TokenVectors
 from bridge.encoder.warm_up import warm_up_batches
 from bridge.errors import UnsupportedError
 from bridge.resources.checkpoint import Checkpoint, expected_datasets
+from bridge.resources.config import ElmoConfig
 from bridge.resources.options import LstmOptions
 from bridge.text.character_checks import check_character_ids, check_character_ids_form
 from bridge.text.characters import BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN, batch_to_ids
@@ -36,7 +39,7 @@ TOKEN_CACHE_BYTES = 64 * 2**20
 class FusedBiLm(torch.nn.Module):
     """AllenNLP's `_ElmoBiLm` for inference: the same numbers, computed with less work and without waste.
 
-    It goes where AllenNLP lets a biLM go, `Elmo(None, None, 1, module=FusedBiLm(checkpoint))`. What it does otherwise:
+    It goes where AllenNLP lets a biLM go, `Elmo(None, None, 1, module=FusedBiLm(config))`. What it does otherwise:
 
     - a token's vector is computed once and remembered (`TokenVectors`), and padding is not convolved;
     - no padding goes through the LSTMs: each step reads one token of every sentence that is still going on;
@@ -47,7 +50,7 @@ class FusedBiLm(torch.nn.Module):
     Its weights can't be trained, changed or moved: they are no parameters.
 
     Args:
-        checkpoint: the weights.
+        config: see `ElmoEncoder`.
         precision: of the LSTMs' products. Token vectors and states are float32 in any case.
         device, token_cache_bytes: see `ElmoEncoder`.
 
@@ -70,7 +73,7 @@ class FusedBiLm(torch.nn.Module):
     @torch.inference_mode(False)
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        config: str | os.PathLike[str] | ElmoConfig | Checkpoint | None = None,
         *,
         precision: Precision = "float32",
         device: str | int | torch.device | None = None,
@@ -79,6 +82,7 @@ class FusedBiLm(torch.nn.Module):
         check_choice("precision", precision, Precision)
         check_integer("token_cache_bytes", token_cache_bytes, minimum=0)
         super().__init__()
+        checkpoint = config if isinstance(config, Checkpoint) else Checkpoint.open(config)
         self.num_layers = checkpoint.num_layers
         self.precision = precision
         self._device = device = as_device(device)
@@ -127,6 +131,16 @@ class FusedBiLm(torch.nn.Module):
     def reset_states(self) -> None:
         """Forgets every carried state."""
         self._carried = self._zero_states(0)
+
+    @contextmanager
+    def states_as_they_were(self) -> Iterator[None]:
+        """Puts the carried states back where the calls inside fail or are interrupted half-way."""
+        before = self._carried[0].clone(), self._carried[1].clone()
+        try:
+            yield
+        except BaseException:  # Ctrl-C, too
+            self._carried = before
+            raise
 
     @torch.no_grad()
     def encode(

@@ -85,9 +85,10 @@ class FusedLstm:
             return []
         ended = self._read(self._last, states)
         if keep_boundaries:
-            times = np.zeros_like(batch.lengths), batch.lengths + 1
-            self._write(begun, self._first, activations, batch.places, times[self._backward])
-            self._write(ended, self._last, activations, batch.places, times[not self._backward])
+            starts, ends = np.zeros_like(batch.lengths), batch.lengths + 1
+            first, last = (ends, starts) if self._backward else (starts, ends)
+            self._write(begun, self._first, activations, batch.places, first)
+            self._write(ended, self._last, activations, batch.places, last)
         return ended.states
 
     def _write(

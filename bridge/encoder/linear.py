@@ -20,7 +20,7 @@ class Linear:
     product, several times faster for a few rows. Where PyTorch has no such operation for this processor, and on a
     GPU, it is a plain product. Either way there is one copy of the weights.
 
-    In half precision weights and inputs are rounded to it, and products are summed in float32. A processor that
+    In half precision weights and inputs are rounded to it, and a CPU sums products in float32. A CPU that
     can't multiply in half precision multiplies the rounded numbers in float32: nothing is gained, and nothing differs
     but that results are not rounded.
 

@@ -6,16 +6,21 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from contextlib import nullcontext
 
 import torch
+
+Work = Callable[[threading.Event], None]
+
+# PyTorch's number of threads is a thread's own, but setting it also sets that of threads that start later.
+_setting_threads = threading.Lock()
 
 
 class SideBySide:
     """Runs two functions in two threads of its own, which share the caller's number of PyTorch threads.
 
-    One thread alone per piece has nobody to wait for after every operation. On a GPU each piece has a stream of its
-    own. Where the caller has one thread for a CPU, the functions run one after the other in it.
+    One thread alone per piece has nobody to wait for after every operation. On an NVIDIA GPU each piece has a stream of
+    its own. With one thread, or on another device, the functions run one after the other in the caller's thread.
 
     Args:
         device: where the work runs.
@@ -27,41 +32,58 @@ class SideBySide:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._threads = 0  # of each worker; not set yet
 
-    def __call__(self, first: Callable[[threading.Event], None], second: Callable[[threading.Event], None]) -> None:
+    def __call__(self, first: Work, second: Work) -> None:
         stop = threading.Event()
+        on_gpu = self._device.type == "cuda"
         threads = torch.get_num_threads()
-        if self._device.type == "cpu" and threads == 1:
+        if not on_gpu and (self._device.type != "cpu" or threads == 1):
             first(stop)
             second(stop)
             return
-        stream = None if self._device.type == "cpu" else torch.cuda.current_stream(self._device)
-        futures = []
         try:
-            for work in (first, second):
-                futures.append(self._executor.submit(self._run, work, stop, max(1, threads // 2), stream))
+            if not on_gpu and self._threads != threads // 2:
+                self._set_threads(threads)
+            for own in self._streams:
+                own.wait_stream(torch.cuda.current_stream(self._device))
+            futures = [self._workers[0].submit(self._run, first, stop, *self._streams[:1])]
+        except RuntimeError:  # Python is shutting down, and starts no threads any more
+            first(stop)
+            second(stop)
+            return
+        try:
+            futures.append(self._workers[1].submit(self._run, second, stop, *self._streams[1:]))
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             stop.set()
             wait(futures)
-            # Of threads that start later: it was set to half.
-            torch.set_num_threads(threads)
+            for own in self._streams:
+                torch.cuda.current_stream(self._device).wait_stream(own)
         for future in futures:
             future.result()
 
     @functools.cached_property
-    def _executor(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(2, thread_name_prefix="elmo")
+    def _workers(self) -> tuple[ThreadPoolExecutor, ThreadPoolExecutor]:
+        return ThreadPoolExecutor(1, "elmo-forward"), ThreadPoolExecutor(1, "elmo-backward")
 
-    def _run(self, work: Callable[[threading.Event], None], stop: threading.Event, threads: int, callers: Any) -> None:
-        if torch.get_num_threads() != threads:
+    @functools.cached_property
+    def _streams(self) -> list[torch.cuda.Stream]:
+        return [torch.cuda.Stream(self._device) for _ in range(2)] if self._device.type == "cuda" else []
+
+    def _set_threads(self, threads: int) -> None:
+        with _setting_threads:
+            for worker in self._workers:
+                worker.submit(_set_own_threads, threads // 2).result()
             torch.set_num_threads(threads)
-        with torch.no_grad():
-            if callers is None:
-                work(stop)
-                return
-            own = torch.cuda.Stream(self._device)
-            own.wait_stream(callers)
-            with torch.cuda.stream(own):
-                work(stop)
-            callers.wait_stream(own)
+        self._threads = threads // 2
+
+    @staticmethod
+    def _run(work: Work, stop: threading.Event, own: torch.cuda.Stream | None = None) -> None:
+        with torch.no_grad(), torch.cuda.stream(own) if own else nullcontext():
+            work(stop)
+
+
+def _set_own_threads(threads: int) -> None:
+    torch.get_num_threads()  # a thread's first use of PyTorch sets them, and would do so later
+    torch.set_num_threads(threads)

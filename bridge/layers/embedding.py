@@ -197,7 +197,8 @@ class ElmoEmbedding(keras.layers.Layer):
 
     @property
     def encoder(self) -> ElmoEncoder:
-        """The PyTorch side; `encoder.module` is the live AllenNLP `Elmo`, without weights if `requires_grad`."""
+        """The PyTorch side; `encoder.module` is AllenNLP's `Elmo`, whose biLM has parameters with
+        `engine="allennlp"` alone, and none of its own if `requires_grad`."""
         return self.bilm.encoder
 
     @property

@@ -192,3 +192,50 @@ for delay in (0.2, 0.7, 1.2, 2.0):
 print(interrupted)
 """
     assert run_python(program) == "4\n"
+
+
+AFTER_THE_MAIN_THREAD = """
+import threading, time
+from pathlib import Path
+import torch
+from bridge import ElmoEncoder, batch_to_ids
+from models import random_model
+
+torch.set_num_threads(2)
+encoder, ids = ElmoEncoder(random_model(Path("model"))), batch_to_ids([["a", "b"]] * 3)
+expected = encoder(ids).activations
+
+def go_on():
+    threading.main_thread().join()
+    time.sleep(0.2)
+    print(torch.equal(encoder(ids).activations, expected), flush=True)
+
+threading.Thread(target=go_on).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_can_still_encode(run_python: Callable[[str], str]) -> None:
+    """Python starts no threads any more then."""
+    assert run_python(AFTER_THE_MAIN_THREAD).split() == ["True"]
+
+
+def test_a_carrying_call_that_is_interrupted_leaves_the_states_as_they_were(
+    small: ElmoConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, other = (ElmoEncoder(small, state="carry", max_tokens_per_pass=8) for _ in range(2))
+    ids = batch_to_ids([["a", "b"], ["c", "d", "e"], ["f"]])
+    for each in (encoder, other):
+        each(ids)
+    encode, calls = FusedBiLm.encode, []
+
+    def second_fails(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        encode(*arguments)
+
+    monkeypatch.setattr(FusedBiLm, "encode", second_fails)
+    with pytest.raises(KeyboardInterrupt):
+        encoder(ids)
+    monkeypatch.undo()
+    assert torch.equal(encoder(ids).activations, other(ids).activations)
