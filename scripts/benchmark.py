@@ -219,3 +219,5 @@ if __name__ == "__main__":
         main()
     except BridgeError as error:  # its message is written for users
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted") from None

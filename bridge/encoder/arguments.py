@@ -21,13 +21,16 @@ def as_device(device: str | int | torch.device | None) -> torch.device:
         InputValueError: PyTorch does not know the device, or does not have it here.
     """
     try:
-        # Of a tensor that is there: "cuda" becomes "cuda:0".
-        found = torch.empty(0, device="cpu" if device is None else device).device
+        # Of a tensor that is really there: "cuda" becomes "cuda:0", and "meta" fails.
+        tensor = torch.zeros(1, device="cpu" if device is None else device)
+        tensor.item()
     except (RuntimeError, AssertionError, TypeError) as error:  # torch's words for unknown and missing devices
+        problem = str(error).partition("\n")[0]
         raise InputValueError(
-            f'`device` must be a device that PyTorch has here, such as "cpu" or "cuda". Received: {device!r} ({error}).'
+            '`device` must be a device that PyTorch has here, such as "cpu" or "cuda". '
+            f"Received: {device!r} ({problem})."
         ) from error
-    return found
+    return tensor.device
 
 
 def as_array(values: Any, argument: str) -> np.ndarray:

@@ -60,8 +60,18 @@ def zipf_examples(seed: int) -> Iterator[Example]:
 
 
 def file_examples(path: Path) -> Iterator[Example]:
-    """The sentences of a file, one a line, split at whitespace."""
-    return read_examples(path, format="text")
+    """The sentences of a file, one a line, split at whitespace.
+
+    Raises:
+        InputValueError: there is none.
+    """
+    examples = read_examples(path, format="text")
+    first = next((example for example in examples if example.tokens), None)
+    if first is None:
+        raise InputValueError(
+            f"`--text` must have a sentence a line, its tokens between spaces. Received: {path}, which has no sentence."
+        )
+    return chain([first], examples)
 
 
 def long_examples(examples: Iterator[Example], length: int) -> Iterator[Example]:
@@ -83,8 +93,9 @@ def take(examples: Iterator[Example], number: int) -> list[Example]:
     taken = list(islice(examples, number))
     if len(taken) < number:
         raise InputValueError(
-            "`--text` must have text for the warm-up and for every turn, none of it twice. Received: a file that ends "
-            "before. Ask for less (`--turns`, `--batch-size`, `--warm-up`, `--sentence-length`), or give more text."
+            "`--text` must have text for the warm-up (500 sentences by default) and then, for every turn, a batch or "
+            "as many as make 200 tokens, none of it twice. Received: a file that ends before. Ask for less (`--turns`, "
+            "`--batch-size`, `--warm-up`, `--sentence-length`), or give more text."
         )
     return taken
 

@@ -113,6 +113,8 @@ def test_refused_ids(encoder: ElmoEncoder, char_ids: Any, error: type[Exception]
             for value in (2.5, None, True)
         ),
         ({"device": "gpu"}, "`device` must be a device that PyTorch has here.*Received: 'gpu'"),
+        ({"device": "meta"}, "`device` must be a device that PyTorch has here.*Received: 'meta'"),
+        ({"device": 3.5}, "`device` must be a device that PyTorch has here.*Received: 3.5"),
         ({"device": 1000}, "`device` must be a device that PyTorch has here.*Received: 1000"),
     ],
 )

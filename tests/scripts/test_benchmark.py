@@ -322,3 +322,11 @@ def test_tensorflow_is_imported_for_keras_alone(tmp_path: Path) -> None:
         "assert 'tensorflow' not in sys.modules and 'keras' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=SCRIPTS)
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+@pytest.mark.parametrize("mode", [["--agreement"], ["--turns", "1"]])
+def test_a_file_without_sentences_is_named(content: str, mode: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(content)
+    with pytest.raises(InputValueError, match="empty.txt, which has no sentence"):
+        run("--model", "tiny", *mode, "--text", tmp_path / "empty.txt")
