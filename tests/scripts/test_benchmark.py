@@ -328,5 +328,5 @@ def test_tensorflow_is_imported_for_keras_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [["--agreement"], ["--turns", "1"]])
 def test_a_file_without_sentences_is_named(content: str, mode: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text(content)
-    with pytest.raises(InputValueError, match="empty.txt, which has no sentence"):
+    with pytest.raises(InputValueError, match=r"empty\.txt, which has no sentence"):
         run("--model", "tiny", *mode, "--text", tmp_path / "empty.txt")
