@@ -23,6 +23,14 @@ class CheckpointError(BridgeError, ValueError):
     """`options.json` or `weights.hdf5` is not what ELMo needs, or the two do not belong together."""
 
 
+class FeatureStoreError(BridgeError, ValueError):
+    """A feature file is damaged or incomplete, or was made by another model or with other settings."""
+
+
+class OutputError(BridgeError, OSError):
+    """An output can't be written: the disk is full, or its folder is not there or not writable."""
+
+
 class InputValueError(BridgeError, ValueError):
     """An input has the right type and a wrong shape or value."""
 

@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -39,6 +37,7 @@ def predict(
     Sentences are predicted as they come, so this works in a pipe that stays open. An empty line stays an empty line.
     """
     from bridge.heads.run_folder import RunFolder
+    from bridge.text.lines import stdin
     from bridge.text.readers import format_of, read_examples
     from bridge.text.writers import PredictionWriter
 
@@ -47,7 +46,7 @@ def predict(
     task = RunFolder(run_folder).settings()["task"]
     default = "text" if (format, task) == ("conll", "classify") else format
     writer = PredictionWriter(output_format or default, task)
-    examples = read_examples(_stdin() if is_stdin else file, format=format, text_column=text_column, allow_empty=True)
+    examples = read_examples(stdin() if is_stdin else file, format=format, text_column=text_column, allow_empty=True)
     from bridge.heads import Head
     from bridge.heads.streaming import batches_as_they_come, predicted_lines
 
@@ -57,11 +56,3 @@ def predict(
     for batch in batches_as_they_come(examples, batch_size):
         output.write(predicted_lines(head, writer, batch).encode())
         output.flush()
-
-
-def _stdin() -> BinaryIO:
-    """The standard input, apart from `sys.stdin`: Python aborts when it ends while a thread still reads that one."""
-    try:
-        return open(sys.stdin.fileno(), "rb", closefd=False)
-    except io.UnsupportedOperation:  # not a file, as in a test
-        return sys.stdin.buffer

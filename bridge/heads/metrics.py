@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from bridge.errors import InputValueError
-from bridge.heads.optional import require
+from bridge.optional import require
 
 OUTSIDE = "O"
 ENTITY_TAG = re.compile(r"[BIES]-.+")
@@ -111,7 +111,7 @@ class EntityScores(keras.metrics.Metric):
             raise InputValueError(f"`labels` must be BIO tags, such as O, B-PER, I-PER. Received: {list(labels)}.")
         self.labels = [str(label) for label in labels]
         self._tags = np.array(self.labels, dtype=object)
-        self._get_entities = require("seqeval.metrics.sequence_labeling").get_entities
+        self._get_entities = require("seqeval.metrics.sequence_labeling", "heads").get_entities
         self.right, self.predicted, self.gold = (
             self.add_variable((), "zeros", dtype="int64", name=name) for name in ("right", "predicted", "gold")
         )

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.heads.optional import require
-from bridge.heads.run_folder import write_file
+from bridge.optional import require
+from bridge.whole_file import write_file
 
 History = Mapping[str, Sequence[float]]
 
@@ -26,7 +26,7 @@ def plot_histories(path: Path, histories: Mapping[str, History], monitor: str) -
     mixed = {name: history for name, history in histories.items() if _layers(history)}
     panels = ["loss", *([metric] if metric != "loss" else []), *(["mix"] if mixed else [])]
     # Without pyplot: no screen is needed, and the user's own backend is left alone.
-    figure = require("matplotlib.figure").Figure(figsize=(4.5 * len(panels), 4), layout="constrained", dpi=120)
+    figure = require("matplotlib.figure", "heads").Figure(figsize=(4.5 * len(panels), 4), layout="constrained", dpi=120)
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, panel in zip(axes, panels, strict=True):
         epochs = max(len(history["loss"]) for history in histories.values())

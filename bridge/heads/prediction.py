@@ -16,8 +16,8 @@ from bridge.checks import check_integer
 from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError
 from bridge.heads.data import check_example, check_tokens, pad
 from bridge.heads.metrics import OUTSIDE, has_entities
-from bridge.heads.optional import require
 from bridge.heads.run_folder import RunFolder
+from bridge.optional import require
 from bridge.text.readers import Example, Task
 
 
@@ -116,7 +116,7 @@ class Head:
         """
         check_integer("batch_size", batch_size, minimum=1)
         scores_entities = self.task == "tag" and has_entities(self.labels)
-        report_of = require("seqeval.metrics").classification_report if scores_entities else None
+        report_of = require("seqeval.metrics", "heads").classification_report if scores_entities else None
         gold: list[Any] = []
         predicted: list[Any] = []
         examples = iter(examples)

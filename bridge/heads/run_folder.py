@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
+from bridge.whole_file import PARTIAL, write_file
 
 FORMAT = 1
-PARTIAL = ".partial"
 
 
 class RunFolder:
@@ -118,15 +118,6 @@ class RunFolder:
         shutil.rmtree(self.tensorboard_folder, ignore_errors=True)
         for file in (self.model_file, self.history_file, self.curves_file, self.settings_file):
             file.unlink(missing_ok=True)
-
-
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file as a whole or not at all; `write` gets the path to write to, with the same suffix."""
-    partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
-    write(partial)
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def _is_foreign(path: Path) -> bool:

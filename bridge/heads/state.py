@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from bridge.errors import CheckpointError
-from bridge.heads.run_folder import write_file
+from bridge.whole_file import write_file
 
 
 def save_state(path: Path, model: keras.Model, progress: dict[str, Any]) -> None:

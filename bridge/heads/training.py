@@ -15,14 +15,15 @@ from rich.console import Console
 from bridge.checks import check_integer
 from bridge.errors import InputValueError, UnsupportedError
 from bridge.heads.data import LabelledData
-from bridge.heads.optional import require
 from bridge.heads.plots import plot_histories
 from bridge.heads.progress import ProgressReport
-from bridge.heads.run_folder import RunFolder, write_file
+from bridge.heads.run_folder import RunFolder
 from bridge.heads.state import load_state, save_state
 from bridge.heads.tensorboard import TensorBoardLog
 from bridge.layers.callbacks import ScalarMixLogger, scalar_mixes
 from bridge.layers.embedding import ElmoEmbedding
+from bridge.optional import require
+from bridge.whole_file import write_file
 
 
 def train(
@@ -106,7 +107,7 @@ def train(
             '`state` must not be "carry" in a training that shuffles and resumes: vectors would depend on what came '
             'before. Received: state="carry". Use "zero".'
         )
-    require("matplotlib.figure")  # now, not after hours of training
+    require("matplotlib.figure", "heads")  # now, not after hours of training
     run_folder = RunFolder(folder)
     everything = {
         "task": data.task,

@@ -8,8 +8,13 @@ from pathlib import Path
 from bridge.errors import ResourceNotFoundError
 from bridge.resources.config import MODELS_URL_VARIABLE, REMOTE
 
+MODEL_REMEDY = (
+    "Files that you already have can be named in an INI file or as ElmoConfig(options_file, weight_file); "
+    f"{MODELS_URL_VARIABLE} can name a mirror of the published models."
+)
 
-def fetch(path: str, origin: str, download: bool = True) -> Path:
+
+def fetch(path: str, origin: str, download: bool = True, remedy: str = MODEL_REMEDY) -> Path:
     """Returns the local file that `path` names; downloads it first when it is a URL.
 
     URLs and `archive.zip!file` go through `cached_path`: its cache folder is `~/.cache/cached_path` or what
@@ -20,6 +25,7 @@ def fetch(path: str, origin: str, download: bool = True) -> Path:
         origin: where the path was read, for the error message.
         download: whether a URL may be downloaded. Otherwise the newest cached version is returned, without a look at
             the network.
+        remedy: ends the error message of a URL that can't be fetched.
 
     Raises:
         ResourceNotFoundError: there is no such file, it is a folder, or it could not be fetched.
@@ -38,9 +44,7 @@ def fetch(path: str, origin: str, download: bool = True) -> Path:
         fetched = cached_path(path, extract_archive="!" in path)
     except Exception as error:  # each of its cloud clients has an error hierarchy of its own
         remedy = (
-            "Check the address (http, https, s3, gs or hf) and the network. Files that you already have can be named "
-            f"in an INI file or as ElmoConfig(options_file, weight_file); {MODELS_URL_VARIABLE} can name a mirror of "
-            "the published models."
+            f"Check the address (http, https, s3, gs or hf) and the network. {remedy}"
             if remote
             else "Check the archive's path and the member's name."
         )

@@ -1,4 +1,4 @@
-"""The packages that only the heads need: imported where they are used."""
+"""The packages of the extras: imported where they are used."""
 
 import importlib
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from bridge.errors import MissingDependencyError
 
 
-def require(module: str) -> Any:
-    """Imports a module of the extra `heads`.
+def require(module: str, extra: str) -> Any:
+    """Imports a module of an extra.
 
     Raises:
         MissingDependencyError: its package is not installed.
@@ -20,5 +20,5 @@ def require(module: str) -> Any:
             raise
         raise MissingDependencyError(
             f"The package {package!r} is needed here, and it is not installed. Install the extra that has it: "
-            '`pip install "elmo-keras-bridge[heads]"`, or `pip install --editable ".[heads]"` in a clone.'
+            f'`pip install "elmo-keras-bridge[{extra}]"`, or `pip install --editable ".[{extra}]"` in a clone.'
         ) from error
