@@ -13,6 +13,8 @@ from bridge.encoder.arguments import Engine
 from bridge.encoder.elmo_import import import_elmo
 from bridge.encoder.fused import FusedBiLm
 from bridge.encoder.linear import Precision
+from bridge.encoder.shared_weights import SharedWeights
+from bridge.errors import InputValueError
 from bridge.resources.checkpoint import Checkpoint
 
 # Building borrows torch's seed and default dtype, which are the whole process's: one module at a time.
@@ -33,7 +35,13 @@ def build_elmo(
 
     Raises:
         MissingDependencyError: AllenNLP is not installed.
+        InputValueError: AllenNLP's biLM is to be made from `SharedWeights`.
     """
+    if engine == "allennlp" and isinstance(checkpoint, SharedWeights):
+        raise InputValueError(
+            '`engine` must be "fused" with SharedWeights, which only that biLM can share. Received: "allennlp". '
+            "Give the config that the weights came from."
+        )
     # AllenNLP draws random weights before it loads the real ones: keep that out of the caller's seed.
     # The caller's default dtype, default device and inference mode must not shape the module either.
     with (

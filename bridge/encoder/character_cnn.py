@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from bridge.encoder.linear import Linear
+from bridge.encoder.linear import Linear, as_tensor
 from bridge.resources.options import CharCnnOptions
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN, PADDING
 
@@ -23,8 +23,9 @@ class CharacterCnn:
 
     Args:
         options: of the character CNN.
-        weights: float32 arrays by their path in `weights.hdf5`.
+        weights: see `PreparedWeights`.
         device: where it runs.
+        share: see `Linear`.
 
     Call arguments:
         char_ids: integers `(tokens, 50)`.
@@ -36,42 +37,30 @@ class CharacterCnn:
         Peters et al. 2018, section 3.4; Kim et al. 2016, "Character-aware neural language models".
     """
 
-    def __init__(self, options: CharCnnOptions, weights: Mapping[str, np.ndarray], device: torch.device) -> None:
+    def __init__(
+        self,
+        options: CharCnnOptions,
+        weights: Mapping[str, np.ndarray],
+        device: torch.device,
+        share: bool = False,
+    ) -> None:
+        def linear(name: str, bias: torch.Tensor | None) -> Linear:
+            return Linear(as_tensor(weights[f"{name}/W"]), bias, "float32", device, share)
+
         self._device = device
         self._activation = torch.tanh if options.activation == "tanh" else torch.relu
-        dim, n_filters = options.embedding.dim, options.n_filters
-        # Id 0 is the row that the file does not store.
-        self._embedding = torch.zeros(1 + len(weights["char_embed"]), dim, dtype=torch.float32, device=device)
-        self._embedding[1:] = torch.from_numpy(weights["char_embed"])
-
+        self._embedding = as_tensor(weights["char_embed"]).to(device)
         self._width = max(width for width, _ in options.filters)
-        kernels, biases = torch.zeros(self._width * dim, n_filters, dtype=torch.float32, device="cpu"), []
+        self._convolutions = linear("CNN", None)
+        self._biases = as_tensor(weights["CNN/b"]).to(device)
         # The last window of a filter: wider ones end sooner.
-        last_windows = []
-        start = 0
-        for i, (width, number) in enumerate(options.filters):
-            kernel = torch.from_numpy(weights[f"CNN/W_cnn_{i}"]).reshape(width * dim, number)
-            kernels[: width * dim, start : start + number] = kernel
-            biases.append(torch.from_numpy(weights[f"CNN/b_cnn_{i}"]))
-            last_windows += [MAX_CHARACTERS_PER_TOKEN - width] * number
-            start += number
-        self._convolutions = Linear(kernels.t(), None, "float32", device)
-        self._biases = torch.cat(biases).to(device)
+        last_windows = [MAX_CHARACTERS_PER_TOKEN - width for width, number in options.filters for _ in range(number)]
         beyond = np.arange(MAX_CHARACTERS_PER_TOKEN)[:, None] > np.array(last_windows)
         self._beyond = torch.from_numpy(np.where(beyond, np.float32(-np.inf), np.float32(0))).to(device)
         self._fully_inside = MAX_CHARACTERS_PER_TOKEN - self._width + 1  # as many windows every filter has
 
-        self._highways = []
-        for k in range(options.n_highway):
-            weight, bias = (
-                torch.from_numpy(
-                    np.concatenate([weights[f"CNN_high_{k}/{part}_{gate}"].T for gate in ("transform", "carry")])
-                )
-                for part in ("W", "b")
-            )
-            self._highways.append(Linear(weight, bias, "float32", device))
-        projection, bias = (torch.from_numpy(weights[f"CNN_proj/{part}_proj"]) for part in ("W", "b"))
-        self._projection = Linear(projection.t(), bias, "float32", device)
+        names = [f"CNN_high_{k}" for k in range(options.n_highway)] + ["CNN_proj"]
+        *self._highways, self._projection = (linear(name, as_tensor(weights[f"{name}/b"])) for name in names)
 
     def __call__(self, char_ids: np.ndarray) -> torch.Tensor:
         vectors = self._embedding.new_empty(len(char_ids), self._projection.out_features)

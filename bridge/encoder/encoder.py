@@ -48,7 +48,7 @@ class ElmoEncoder:
     """AllenNLP's `Elmo`, from character ids to every layer of its biLM.
 
     Args:
-        config: which weights: what `ElmoConfig.load` accepts, or an open `Checkpoint`.
+        config: which weights: what `ElmoConfig.load` accepts, an open `Checkpoint`, or `SharedWeights`.
         state: where every sentence starts. `"zero"`: from the zero state. `"warm"`: from the state in which a short
             text that comes with the package leaves this biLM. With both, vectors do not depend on the sentences
             before or beside. `"carry"` is AllenNLP's own behaviour: row `i` of a batch starts from the state in

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
@@ -19,14 +18,14 @@ from bridge.encoder.character_cnn import CharacterCnn
 from bridge.encoder.fused_lstm import FusedLstm, Read
 from bridge.encoder.linear import Precision
 from bridge.encoder.lstm_cell import LayerState, LstmCell
+from bridge.encoder.shared_weights import SharedWeights, prepared
 from bridge.encoder.side_by_side import SideBySide
 from bridge.encoder.steps import Batch
 from bridge.encoder.token_vectors import TokenCacheInfo, TokenVectors
 from bridge.encoder.warm_up import warm_up_batches
 from bridge.errors import UnsupportedError
-from bridge.resources.checkpoint import Checkpoint, expected_datasets
+from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
-from bridge.resources.options import LstmOptions
 from bridge.text.character_checks import check_character_ids, check_character_ids_form
 from bridge.text.characters import BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN, batch_to_ids
 
@@ -83,17 +82,20 @@ class FusedBiLm(torch.nn.Module):
         check_integer("token_cache_bytes", token_cache_bytes, minimum=0)
         super().__init__()
         checkpoint = config if isinstance(config, Checkpoint) else Checkpoint.open(config)
+        share = isinstance(checkpoint, SharedWeights)
         self.num_layers = checkpoint.num_layers
         self.precision = precision
         self._device = device = as_device(device)
         self._lstm = lstm = checkpoint.options.lstm
-        with h5py.File(checkpoint.weight_file, "r") as file:
-            names = [name for name in expected_datasets(checkpoint.options) if not name.startswith("RNN")]
-            cnn = CharacterCnn(checkpoint.options.char_cnn, {name: _read(file, name) for name in names}, device)
+        with prepared(checkpoint) as weights:
+            cnn = CharacterCnn(checkpoint.options.char_cnn, weights, device, share)
             begin, end = cnn(batch_to_ids([[BEGIN_SENTENCE_TOKEN, END_SENTENCE_TOKEN]])[0]).split(1)
             self._directions = [
                 FusedLstm(
-                    [_cell(file, direction, layer, lstm, precision, device) for layer in range(lstm.n_layers)],
+                    [
+                        LstmCell(weights, f"RNN_{direction}/Cell_{layer}", lstm, precision, device, share)
+                        for layer in range(lstm.n_layers)
+                    ],
                     (end, begin) if direction else (begin, end),
                     backward=direction == 1,
                 )
@@ -239,23 +241,3 @@ class FusedBiLm(torch.nn.Module):
         for layer, (forward, backward) in enumerate(zip(*ended, strict=True)):
             self._carried[0][layer, index] = torch.cat([forward.hidden, backward.hidden], dim=1)
             self._carried[1][layer, index] = torch.cat([forward.memory, backward.memory], dim=1) / 2
-
-
-def _read(file: h5py.File, name: str) -> np.ndarray:
-    return file[name][()].astype(np.float32, copy=False)
-
-
-def _cell(
-    file: h5py.File, direction: int, layer: int, lstm: LstmOptions, precision: Precision, device: torch.device
-) -> LstmCell:
-    """One LSTM of the file, whose gates are input, candidate, forget and output."""
-    cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{layer}/LSTMCell"
-    weight, bias, projection = (torch.from_numpy(_read(file, f"{cell}/{name}")) for name in ("W_0", "B", "W_P_0"))
-    i, j, f, o = weight.t().chunk(4)
-    weight = torch.cat([i, f, o, j])
-    i, j, f, o = bias.chunk(4)
-    bias = torch.cat([i, f + 1.0, o, j])  # TensorFlow's forget bias, which is not part of the stored one
-    width = lstm.projection_dim
-    return LstmCell(
-        weight[:, :width], weight[:, width:], bias, projection.t(), lstm.cell_clip, lstm.proj_clip, precision, device
-    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from bridge.encoder.linear import Linear, Precision
+from bridge.encoder.linear import Linear, Precision, as_tensor
+from bridge.resources.options import LstmOptions
 
 
 class LayerState(NamedTuple):
@@ -27,33 +30,28 @@ class LstmCell:
     memory are doubled, and the projection is negated.
 
     Args:
-        input_weight, recurrent_weight: float32 `(4 * dim, projection_dim)`, gates in the order input, forget,
-            output, candidate.
-        bias: `(4 * dim,)`.
-        projection: `(projection_dim, dim)`.
-        cell_clip, proj_clip: limits of memory and output; None or 0 is no limit.
-        precision, device: see `Linear`.
+        weights: see `PreparedWeights`, which has those factors in them.
+        name: of the cell, such as `RNN_0/Cell_1`.
+        options: of the LSTMs. A limit of None or 0 is none.
+        precision, device, share: see `Linear`.
     """
 
     def __init__(
         self,
-        input_weight: torch.Tensor,
-        recurrent_weight: torch.Tensor,
-        bias: torch.Tensor,
-        projection: torch.Tensor,
-        cell_clip: float | None,
-        proj_clip: float | None,
+        weights: Mapping[str, np.ndarray],
+        name: str,
+        options: LstmOptions,
         precision: Precision,
         device: torch.device,
+        share: bool = False,
     ) -> None:
-        self.projection_dim, self.dim = projection.shape
-        factors = torch.ones_like(bias)
-        factors[3 * self.dim :] = 2
-        self.inputs = Linear(input_weight * factors[:, None], bias * factors, precision, device)
-        self._recurrent = Linear(recurrent_weight * factors[:, None], None, precision, device)
-        self._projection = Linear(-projection, None, precision, device)
-        self._cell_clip = 2 * cell_clip if cell_clip else torch.inf
-        self._proj_clip = proj_clip or torch.inf
+        self.projection_dim, self.dim = options.projection_dim, options.dim
+        bias = as_tensor(weights[f"{name}/bias"])
+        self.inputs = Linear(as_tensor(weights[f"{name}/input"]), bias, precision, device, share)
+        self._recurrent = Linear(as_tensor(weights[f"{name}/recurrent"]), None, precision, device, share)
+        self._projection = Linear(as_tensor(weights[f"{name}/projection"]), None, precision, device, share)
+        self._cell_clip = 2 * options.cell_clip if options.cell_clip else torch.inf
+        self._proj_clip = options.proj_clip or torch.inf
 
     def step(
         self,

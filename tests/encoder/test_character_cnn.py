@@ -12,6 +12,7 @@ from models import options_dict
 
 from bridge.encoder import character_cnn
 from bridge.encoder.character_cnn import CharacterCnn
+from bridge.encoder.shared_weights import PreparedWeights
 from bridge.pretrain.weights import initial_weights
 from bridge.resources.options import ElmoOptions
 from bridge.text.characters import batch_to_ids
@@ -66,7 +67,7 @@ def make_cnn(options: dict[str, Any], seed: int) -> tuple[CharacterCnn, dict[str
     for name, values in weights.items():
         if values.ndim == 1:
             weights[name] = (values + generator.standard_normal(values.shape)).astype(np.float32)
-    cnn = CharacterCnn(validated.char_cnn, weights, CPU)
+    cnn = CharacterCnn(validated.char_cnn, PreparedWeights(validated, weights), CPU)
     return cnn, {name: values.astype(np.float64) for name, values in weights.items()}
 
 
@@ -117,7 +118,7 @@ def test_a_filter_that_lives_on_what_is_behind_the_word() -> None:
     weights["CNN/W_cnn_0"] = np.stack([np.ones((1, 3, 1)), -np.ones((1, 3, 1))], axis=-1).reshape(1, 3, 1, 2)
     weights["CNN/W_cnn_0"] = weights["CNN/W_cnn_0"].astype(np.float32)
     weights["CNN_proj/W_proj"] = np.eye(2, dtype=np.float32)
-    cnn = CharacterCnn(validated.char_cnn, weights, CPU)
+    cnn = CharacterCnn(validated.char_cnn, PreparedWeights(validated, weights), CPU)
     inside = [[1] * length + [261] * (50 - length) for length in (1, 46, 47, 48, 49, 50)]
     # Three of padding in a row are 3, two are 1, one is -1 and none is -3; relu makes 0 of what is negative.
     assert cnn(np.array(inside))[:, 0].tolist() == [3, 3, 3, 1, 0, 0]
