@@ -1,0 +1,34 @@
+"""Files that are there as a whole or not at all, whatever kills the process that writes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+
+
+def write_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Writes a file as a whole or not at all; `write` gets the path to write to, with the same suffix."""
+    partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
+    try:
+        write(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        put_in_place(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Gives a file that is written and synced its name, for good: the folder is synced too."""
+    os.replace(partial, path)
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
