@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 from bridge.errors import BridgeError
 
 if TYPE_CHECKING:
+    from bridge.corpus.column import embed_column
+    from bridge.corpus.embed import embed_corpus
     from bridge.encoder.encoder import BiLmOutput, ElmoEncoder
+    from bridge.features.metadata import FeatureMetadata
+    from bridge.features.store import FeatureStore
     from bridge.layers.callbacks import ScalarMixLogger
     from bridge.layers.character_ids import CharacterIds
     from bridge.layers.embedding import ElmoEmbedding
@@ -33,11 +37,15 @@ __all__ = [
     "ElmoConfig",
     "ElmoEmbedding",
     "ElmoEncoder",
+    "FeatureMetadata",
+    "FeatureStore",
     "ScalarMix",
     "ScalarMixLogger",
     "VocabularyCharacterIds",
     "WhitespaceTokenizer",
     "batch_to_ids",
+    "embed_column",
+    "embed_corpus",
     "split_head",
     "to_tensor",
 ]
@@ -49,11 +57,15 @@ _MODULES = {
     "ElmoConfig": "bridge.resources.config",
     "ElmoEmbedding": "bridge.layers.embedding",
     "ElmoEncoder": "bridge.encoder.encoder",
+    "FeatureMetadata": "bridge.features.metadata",
+    "FeatureStore": "bridge.features.store",
     "ScalarMix": "bridge.layers.scalar_mix",
     "ScalarMixLogger": "bridge.layers.callbacks",
     "VocabularyCharacterIds": "bridge.layers.vocabulary_character_ids",
     "WhitespaceTokenizer": "bridge.layers.whitespace_tokenizer",
     "batch_to_ids": "bridge.text.characters",
+    "embed_column": "bridge.corpus.column",
+    "embed_corpus": "bridge.corpus.embed",
     "split_head": "bridge.layers.split_head",
     "to_tensor": "bridge.layers.to_tensor",
 }

@@ -7,6 +7,7 @@ are random; without `--text` the words are made up, as frequent as those of a la
 
 `--agreement` compares vectors instead of speed: run it on your own weights and text before you choose half precision.
 `--peak-memory` measures the memory that encoding takes, `--memory` what many calls of the Keras layer leave behind.
+`--corpus` embeds a made-up corpus into a file, beside the loop of AllenNLP 0.9's `elmo` command.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from benchmarking.contestants import (
     random_checkpoint,
     simple_elmo_contestant,
 )
+from benchmarking.corpus import corpus_table, measure_corpus
 from benchmarking.memory import measure_memory, peak_memory, peak_table
 from benchmarking.plot import plot_speed
 from benchmarking.speed import add_matrix_shares, flops_per_token, matrix_rates, measure, speed_table, warm_up
@@ -198,7 +200,16 @@ def memory(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, A
     return {}
 
 
-RUNS = {"speed": speed, "agreement": agreement, "peak_memory": peak, "memory": memory}
+def corpus(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Embeds a corpus into a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        records = measure_corpus(checkpoint, arguments.precision, arguments.corpus, arguments.seed, Path(folder))
+    title = f"{title_of(arguments)}: {arguments.corpus} lines of 1 to 150 tokens, all layers to HDF5"
+    console.print(f"\n{title}", corpus_table(records), sep="\n")
+    return {"records": records}
+
+
+RUNS = {"speed": speed, "agreement": agreement, "peak_memory": peak, "memory": memory, "corpus": corpus}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

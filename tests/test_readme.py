@@ -17,7 +17,7 @@ def test_python_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capf
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     assert (tmp_path / "model.keras").exists()
     vectors = names["vectors"]
     assert isinstance(vectors, list)

@@ -9,12 +9,16 @@ from typing import Annotated
 import typer
 
 from bridge import BridgeError, __version__
+from bridge.cli.convert import convert
+from bridge.cli.embed import embed
 from bridge.cli.evaluate import evaluate
 from bridge.cli.predict import predict
 from bridge.cli.train import train
 
 # Not rich's tracebacks: an error of ours is one line, and one that is not should look like Python's.
 app = typer.Typer(name="elmo-bridge", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app.command()(embed)
+app.command()(convert)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
@@ -32,7 +36,7 @@ def elmo_bridge(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Classifiers and taggers on AllenNLP's ELMo: train them, measure them, use them."""
+    """AllenNLP's ELMo: vectors of whole corpora, and classifiers and taggers to train, measure and use."""
 
 
 def main() -> None:

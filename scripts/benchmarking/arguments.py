@@ -19,6 +19,7 @@ KINDS = {
     "agreement": COMPARING | {"sentences"},
     "peak_memory": COMPARING | {"sentences"},
     "memory": WEIGHTS,
+    "corpus": WEIGHTS | {"precision", "seed", "json"},
 }
 DEFAULTS: dict[str, Any] = {
     "engine": ["fused"],
@@ -80,6 +81,7 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     kind.add_argument("--agreement", action="store_true", help="compare vectors with AllenNLP's, and time nothing")
     kind.add_argument("--peak-memory", action="store_true", help="measure peak memory, in fresh processes")
     kind.add_argument("--memory", type=count, metavar="CALLS", help="measure memory over so many calls (try 2000)")
+    kind.add_argument("--corpus", type=count, metavar="LINES", help="embed so many lines into a file (try 2000)")
     given = vars(parser.parse_args(argv))
 
     chosen = next((name for name in KINDS if name in given), "speed")

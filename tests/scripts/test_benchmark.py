@@ -1,5 +1,6 @@
 """scripts/benchmark.py: its figures fit together, its comparison finds errors, and wrong arguments are told."""
 
+import io
 import json
 import os
 import statistics
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import reference
@@ -330,3 +332,35 @@ def test_a_file_without_sentences_is_named(content: str, mode: list[str], tmp_pa
     (tmp_path / "empty.txt").write_text(content)
     with pytest.raises(InputValueError, match=r"empty\.txt, which has no sentence"):
         run("--model", "tiny", *mode, "--text", tmp_path / "empty.txt")
+
+
+def test_a_corpus_is_embedded_as_allennlp_embedded_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import benchmarking.corpus
+
+    files = {}
+    from bridge.corpus.embed import embed_corpus as real
+
+    def keep(corpus: Path, output: Path, *arguments: Any, **keywords: Any) -> Any:
+        report = real(corpus, output, *arguments, **keywords)
+        for path in (corpus, corpus.with_name("allennlp.hdf5"), output):
+            files[path.name] = path.read_bytes()
+        return report
+
+    monkeypatch.setattr(benchmarking.corpus, "embed_corpus", keep)
+    # One batch: AllenNLP's state goes on from one to the next.
+    run("--model", "tiny", "--corpus", 30, "--json", tmp_path / "corpus.json")
+    records = figures(tmp_path / "corpus.json")["records"]
+    assert [record["contestant"] for record in records] == ["AllenNLP 0.9's loop", "embed_corpus float32"]
+    lines = files["corpus.txt"].decode().splitlines()
+    lengths = [len(line.split()) for line in lines]
+    assert len(lines) == 30
+    assert min(lengths) in range(1, 10)
+    assert max(lengths) in range(30, 151)
+    assert {record["tokens"] for record in records} == {sum(lengths)}
+    for record in records:
+        assert record["tokens_per_second"] == pytest.approx(record["tokens"] / record["seconds"])
+        assert record["ratio"] == pytest.approx(records[0]["seconds"] / record["seconds"])
+    with h5py.File(io.BytesIO(files["allennlp.hdf5"])) as theirs, h5py.File(io.BytesIO(files["float32.hdf5"])) as ours:
+        for number, length in enumerate(lengths):
+            assert theirs[str(number)].shape == (3, length, 32)
+            np.testing.assert_allclose(ours[str(number)][()], theirs[str(number)][()], rtol=0, atol=1e-5)

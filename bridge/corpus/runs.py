@@ -1,0 +1,113 @@
+"""What all runs keep to, wherever they write: one process at a time, and the text and settings that they began with."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bridge.errors import InputValueError, OutputError, ProcessError
+from bridge.features.metadata import FeatureMetadata
+
+# What makes the numbers. The form of the file may change until it is written.
+SETTINGS = {"fingerprint", "state", "precision", "layers", "dtype", "tokenization"}
+
+
+def check_parent(output: Path) -> None:
+    """Raises OutputError unless something can be made in the folder of `output`."""
+    if not output.parent.is_dir():
+        raise OutputError(
+            f"`output` must be in a folder that exists. Received: {str(output)!r}. Make the folder first."
+        )
+    if not os.access(output.parent, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"`output` must be in a folder that can be written. Received: {str(output)!r}. Correct the permissions "
+            "of the folder, or name another one."
+        )
+
+
+def locked(folder: Path, output: Path) -> int:
+    """Makes a folder, and locks it until the descriptor is closed or the process ends in any way.
+
+    Raises:
+        ProcessError: another process holds it.
+    """
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # removed by a process that has just finished
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise ProcessError(
+                f"An output must be written by one process. Received: {output}, on which another process works. Wait "
+                "for it, or name another output."
+            ) from None
+        if holds(descriptor, folder):
+            return descriptor
+        os.close(descriptor)  # likewise: what is locked is no longer there
+
+
+def holds(descriptor: int, folder: Path) -> bool:
+    """Whether what is locked is still that folder, and not removed, renamed or replaced by another process's."""
+    return folder.exists() and os.path.samestat(os.stat(folder), os.fstat(descriptor))
+
+
+def check_same_settings(began: Mapping[str, Any], settings: Mapping[str, Any], folder: Path | str) -> None:
+    """Raises InputValueError where a run that is to go on began with other settings."""
+    differences = [
+        f"`{name}` was {began.get(name)!r} and is {value!r}"
+        for name, value in settings.items()
+        if began.get(name) != value
+    ]
+    if differences:
+        raise InputValueError(
+            f"A run must be resumed with the settings that it began with. Received: {'; '.join(differences)}. Give "
+            f"the same again, or begin anew with `overwrite` (--overwrite), which discards what is in {folder}."
+        )
+
+
+def check_same_text(before: Sequence[str], now: Sequence[str], first: int) -> None:
+    """Raises InputValueError where sentences that were embedded before are other ones now; `first` numbers them."""
+    if list(before) == list(now):
+        return
+    pairs = enumerate(zip(before, now, strict=False))
+    place = next((place for place, (old, new) in pairs if old != new), min(len(before), len(now)))
+    received = f"is {now[place]!r:.80}" if place < len(now) else "is not there"
+    raise InputValueError(
+        f"A run must be resumed with the text that it began with. Received: sentence {first + place} (counted from 0) "
+        f"{received} and was {before[place]!r:.80}. Give the same text, or begin anew with `overwrite` (--overwrite)."
+    )
+
+
+def check_whole_text(sentences: int, room: int | None) -> None:
+    """Raises InputValueError where the text has ended, and sentences behind its end were embedded before."""
+    if room is not None:
+        raise InputValueError(
+            f"A run must be resumed with the text that it began with. Received: {sentences} sentences, and more were "
+            "embedded before. Give the whole text, or begin anew with `overwrite` (--overwrite)."
+        )
+
+
+def check_finished(
+    output: Path | str, metadata: FeatureMetadata | None, settings: Mapping[str, Any], *, resume: bool
+) -> None:
+    """Raises InputValueError unless an output that is there is what was asked for, by a run that is to go on."""
+    if not resume:
+        raise InputValueError(
+            f"`output` must not exist. Received: {str(output)!r}. Name another one, or replace it with `overwrite` "
+            "(--overwrite)."
+        )
+    made = {} if metadata is None else metadata.model_dump(include=SETTINGS)
+    differences = [name for name, value in made.items() if value != settings[name]]
+    if differences or metadata is None:
+        raise InputValueError(
+            f"`output` must be what this run would write, or not exist. Received: {str(output)!r}, which was made "
+            f"{'with another ' + ' and '.join(differences) if differences else 'by another program'}. Name another "
+            "one, or replace it with `overwrite` (--overwrite)."
+        )
