@@ -114,5 +114,5 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
     if source.dtype == target.dtype or source.size < WORTH_A_CALL:
         target[...] = source
         return
-    with tf.device("CPU"):  # several times faster than NumPy
-        target[...] = tf.cast(source, tf.float32).numpy()
+    with tf.device("CPU"):  # twice as fast as NumPy, and as `tf.cast`, which copies first
+        target[...] = tf.raw_ops.Cast(x=source, DstT=tf.float32).numpy()

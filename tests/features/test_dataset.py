@@ -105,6 +105,16 @@ def test_any_lengths_and_pools(
             store.dataset(**arguments)
 
 
+def test_long_half_precision_sentences(tmp_path: Path) -> None:
+    """Those that TensorFlow casts, subnormal numbers among them."""
+    metadata = metadata_of(dtype="float16", output_dim=1024)
+    features = features_of(metadata, [20, 1, 12])
+    features[0][:, 0] = np.arange(20 * 1024, dtype=np.uint16).reshape(20, 1024).view(np.float16)
+    features[2][0] *= np.float16(-1e-4)
+    write_store(tmp_path / "f.hdf5", metadata, features, [None] * 3, layout="packed")
+    assert_batches(FeatureStore.open(tmp_path / "f.hdf5").dataset(), features, BatchPlan([20, 1, 12]))
+
+
 def test_without_shuffle_the_order_is_the_files(store: FeatureStore) -> None:
     numbers = [labels.numpy() for _, labels in store.dataset(np.arange(11), batch_size=4)]
     np.testing.assert_array_equal(np.concatenate(numbers), np.arange(11))
