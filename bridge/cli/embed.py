@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -27,7 +26,11 @@ def embed(
         ),
     ],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="The file to write. It appears under its name when it is whole.")
+        str,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="The file to write, or with ray a folder or its URL. It appears under its name when it is whole.",
+        ),
     ],
     all_layers: Annotated[bool, typer.Option("--all", help="Write all layers: (layers, tokens, dim).")] = False,
     top: Annotated[bool, typer.Option("--top", help="Write the last LSTM layer: (tokens, dim).")] = False,
@@ -148,6 +151,7 @@ def embed(
         "input_format": input_format,
         "text_column": text_column,
         "on_error": on_error,
+        "plain": file_friendly_logging,
         "resume": resume,
         "overwrite": overwrite,
         "console": console,
@@ -171,14 +175,13 @@ def embed(
                 layout=layout,
                 use_sentence_keys=use_sentence_keys,
                 forget_sentences=forget_sentences,
-                plain=file_friendly_logging,
                 **arguments,
             )
     except KeyboardInterrupt:
         if state != "carry":
             typer.echo("interrupted; the same command with --resume continues", err=True)
         raise
-    _tell(report, console)
+    _tell(report, output, console)
 
 
 def _check_runner(runner: str, local: dict[str, bool], ray: dict[str, bool]) -> None:
@@ -207,7 +210,7 @@ def _weights(config: str | None, options_file: str | None, weight_file: str | No
         ) from error
 
 
-def _tell(report: CorpusReport, console: Console) -> None:
+def _tell(report: CorpusReport, output: str, console: Console) -> None:
     """What was done, and what a user should know of the text."""
     metadata = report.metadata
     notes = {
@@ -227,4 +230,4 @@ def _tell(report: CorpusReport, console: Console) -> None:
             f"{report.embedded_tokens / report.seconds:,.0f} tokens/s, cache hits {report.cache_hit_rate:.0%}",
             highlight=False,
         )
-    typer.echo(f"{report.output}: {metadata.sentences:,} sentences, {metadata.tokens:,} tokens")
+    typer.echo(f"{output}: {metadata.sentences:,} sentences, {metadata.tokens:,} tokens")

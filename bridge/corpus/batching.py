@@ -33,13 +33,14 @@ def take_window(
     Args:
         sentences: the stream.
         max_tokens: a window ends with the sentence that makes it so many tokens.
-        max_sentences: the most sentences of a window.
+        max_sentences: the most sentences of a window of more than one batch.
         batch_size: a window ends with a whole number of batches, except where the stream ends.
     """
     window: list[Sentence] = []
     tokens = 0
+    max_sentences = max(batch_size, max_sentences - max_sentences % batch_size)
     while tokens < max_tokens and len(window) < max_sentences:
-        batch = list(islice(sentences, min(batch_size, max_sentences - len(window))))
+        batch = list(islice(sentences, batch_size))
         if not batch:
             break
         window += batch

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import sys
 from typing import Any
 
 import numpy as np
 
-from bridge.checks import check_choice
+from bridge.checks import check_choice, check_integer
 from bridge.corpus.batching import MOST_ROWS, batches
 from bridge.corpus.sources import sentence_of
 from bridge.encoder.arguments import Layers, State
@@ -18,6 +17,7 @@ from bridge.encoder.encoder import ElmoEncoder
 from bridge.encoder.linear import Precision
 from bridge.errors import InputTypeError, InputValueError
 from bridge.features.metadata import Dtype, FeatureMetadata
+from bridge.features.parquet import features_column
 from bridge.features.sentence_checks import as_stored
 from bridge.resources.config import ElmoConfig
 
@@ -66,6 +66,7 @@ def embed_column(
     """
     check_choice("layers", layers, Layers)
     check_choice("dtype", dtype, Dtype)
+    check_integer("max_tokens", max_tokens, minimum=1)
     arrow, pandas = sys.modules.get("pyarrow"), sys.modules.get("pandas")  # a column of theirs has imported them
     is_arrow = arrow is not None and isinstance(column, arrow.Array | arrow.ChunkedArray)
     is_series = pandas is not None and isinstance(column, pandas.Series)
@@ -87,6 +88,11 @@ def embed_column(
             '`state` must be "zero" or "warm" for a column: "carry" depends on an order that batches do not have. '
             'Received: "carry". Use `embed_corpus`.'
         )
+    if encoder.keep_sentence_boundaries:
+        raise InputValueError(
+            "`keep_sentence_boundaries` must be False for features, which have a vector a token. Received: an encoder "
+            "that keeps them. Make one without."
+        )
     metadata = FeatureMetadata.of(encoder, layers=layers, dtype=dtype, tokenization="tokens")
     features = np.empty(len(sentences), dtype=object)
     for row in range(len(sentences)):
@@ -98,7 +104,7 @@ def embed_column(
     if is_series:
         return pandas.Series(features, index=column.index, name=column.name)  # type: ignore[union-attr]
     if is_arrow:
-        return importlib.import_module("bridge.features.parquet").features_column(features, metadata)
+        return features_column(list(features), metadata)
     return features
 
 

@@ -120,7 +120,7 @@ def embed_corpus(
             changed.
         ResourceNotFoundError: an input is not there.
         OutputError: the output can't be written. Finished segments stay.
-        FeatureStoreError: a segment or the output is damaged, or was made by other weights.
+        FeatureStoreError: a segment or the output is damaged.
         ProcessError: another process writes this output.
         ConfigError, CheckpointError: see `Checkpoint.open`.
 
@@ -135,6 +135,7 @@ def embed_corpus(
     check_choice("state", state, State)
     for name, value in (("resume", resume), ("overwrite", overwrite)):
         check_boolean(name, value)
+    check_integer("max_tokens", max_tokens, minimum=1)
     if batch_size is not None:
         check_integer("batch_size", batch_size, minimum=1)
     if state == "carry" and (resume or use_sentence_keys):
@@ -143,10 +144,10 @@ def embed_corpus(
             "goes on from one before it, so that a run can't be taken up, and equal sentences have different vectors. "
             'Received: both. Use `state="zero"` or "warm".'
         )
-    output = Path(os.path.expanduser(output))
+    output = Path(os.path.realpath(os.path.expanduser(output)))  # of a link, what it names
     form = OutputForm(format or format_of(output), layout, compression, use_sentence_keys, forget_sentences)
     corpus = Corpus(inputs, input_format=input_format, text_column=text_column, on_error=on_error)
-    check_output(output)
+    check_output(output, corpus.files)
     encoder = ElmoEncoder(config, state=state, precision=precision, device=device, max_tokens_per_pass=max_tokens)
     metadata = FeatureMetadata.of(encoder, layers=layers, dtype=dtype, tokenization=corpus.tokenization)
     settings = metadata.model_dump(include=SETTINGS) | {"batch_size": batch_size if state == "carry" else None}
@@ -176,7 +177,7 @@ def _finished(
     output: Path, form: OutputForm, segments: Segments, settings: dict[str, object], resume: bool
 ) -> FeatureMetadata:
     """The metadata of an output that is there, where that is what was asked for."""
-    metadata = read_metadata(output, form.format) if resume else None
+    metadata = read_metadata(output, form) if resume else None
     check_finished(output, metadata, settings, resume=resume)
     assert metadata is not None  # checked
     if segments.run() not in (None, metadata.run):

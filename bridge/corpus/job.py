@@ -61,7 +61,7 @@ class Job:
         while True:
             finished = self.segments.texts_at(first)
             if finished is not None:
-                check_same_text(finished, [sentence.text for sentence in islice(sentences, len(finished))], first)
+                check_same_text(finished, list(islice(sentences, len(finished))), first)
                 first += len(finished)
                 self.resumed_sentences += len(finished)
                 progress.skip()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -53,13 +55,13 @@ class OutputForm:
             FeatureStoreError: a segment is damaged.
             OSError: the file can't be written. The segments stay.
         """
-        whole = segments.folder / f"whole{output.suffix}"
+        whole = segments.folder / f"whole.{self.format}"
         metadata = metadata.with_counts(**segments.counts())
         # Checked above.
         writer: Any
         compression: Any = self.compression
         if self.format == "parquet":
-            writer = ParquetWriter(whole, metadata, compression=compression)
+            writer = ParquetWriter(whole, metadata, compression=compression, overwrite=True)
         else:
             writer = FeatureStore.create(
                 whole,
@@ -84,16 +86,29 @@ def format_of(output: Path) -> Format:
     return "parquet" if output.suffix.lower() == ".parquet" else "hdf5"
 
 
-def read_metadata(path: Path, format: Format) -> FeatureMetadata | None:
-    """What a finished file says of itself."""
-    if format == "parquet":
+def read_metadata(path: Path, form: OutputForm) -> FeatureMetadata | None:
+    """What a finished file says of itself.
+
+    Raises:
+        InputValueError: it is of another layout.
+        FeatureStoreError: it is damaged, or of another format.
+    """
+    if form.format == "parquet":
         return read_parquet(path)[0]
     with FeatureStore.open(path) as store:
+        if store.layout != form.layout:
+            raise InputValueError(
+                f'`layout` must be that of the output that is finished. Received: "{form.layout}", where {path} has '
+                f'"{store.layout}". Turn it into the other with `elmo-bridge convert`, or replace it with `overwrite` '
+                "(--overwrite)."
+            )
         return store.metadata
 
 
-def check_output(output: Path) -> None:
-    """Raises OutputError unless a file can be made there."""
+def check_output(output: Path, inputs: Sequence[str]) -> None:
+    """Raises OutputError unless a file can be made there, which is none of the inputs."""
+    if output.exists() and any(os.path.exists(file) and output.samefile(file) for file in inputs):
+        raise OutputError(f"`output` must not be an input. Received: {str(output)!r} as both. Name another file.")
     if output.is_dir():
         raise OutputError(f"`output` must be a file. Received: the folder {str(output)!r}. Name a file in it.")
     check_parent(output)

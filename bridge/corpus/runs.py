@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge.corpus.sources import Sentence
 from bridge.errors import InputValueError, OutputError, ProcessError
 from bridge.features.metadata import FeatureMetadata
 
@@ -33,9 +35,16 @@ def locked(folder: Path, output: Path) -> int:
 
     Raises:
         ProcessError: another process holds it.
+        OutputError: it is not a folder.
     """
     while True:
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise OutputError(
+                f"The folder of work in progress must be a folder. Received: {folder}, a file. Take it away, or name "
+                "another output."
+            ) from None
         try:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # removed by a process that has just finished
@@ -48,6 +57,11 @@ def locked(folder: Path, output: Path) -> int:
                 f"An output must be written by one process. Received: {output}, on which another process works. Wait "
                 "for it, or name another output."
             ) from None
+        except OSError as error:
+            # Some network file systems have no locks.
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                os.close(descriptor)
+                raise
         if holds(descriptor, folder):
             return descriptor
         os.close(descriptor)  # likewise: what is locked is no longer there
@@ -72,16 +86,24 @@ def check_same_settings(began: Mapping[str, Any], settings: Mapping[str, Any], f
         )
 
 
-def check_same_text(before: Sequence[str], now: Sequence[str], first: int) -> None:
-    """Raises InputValueError where sentences that were embedded before are other ones now; `first` numbers them."""
-    if list(before) == list(now):
+def check_same_text(before: Sequence[tuple[str, int]], now: Sequence[Sentence], first: int) -> None:
+    """Raises InputValueError where sentences are not those that were embedded before.
+
+    Args:
+        before: their texts and numbers of tokens.
+        now: what was read.
+        first: number of the first one.
+    """
+    found = [(sentence.text, len(sentence.tokens)) for sentence in now]
+    if before == found:
         return
-    pairs = enumerate(zip(before, now, strict=False))
-    place = next((place for place, (old, new) in pairs if old != new), min(len(before), len(now)))
-    received = f"is {now[place]!r:.80}" if place < len(now) else "is not there"
+    pairs = enumerate(zip(before, found, strict=False))
+    place = next((place for place, (old, new) in pairs if old != new), len(found))
+    received = "is {!r:.80}, of {} tokens,".format(*found[place]) if place < len(found) else "is not there"
     raise InputValueError(
         f"A run must be resumed with the text that it began with. Received: sentence {first + place} (counted from 0) "
-        f"{received} and was {before[place]!r:.80}. Give the same text, or begin anew with `overwrite` (--overwrite)."
+        f"{received} and was {before[place][0]!r:.80}, of {before[place][1]} tokens. Give the same text, or begin anew "
+        "with `overwrite` (--overwrite)."
     )
 
 

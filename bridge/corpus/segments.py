@@ -6,7 +6,7 @@ import bisect
 import json
 import os
 import re
-import shutil
+import struct
 import uuid
 import zipfile
 import zlib
@@ -19,11 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bridge.corpus.runs import check_same_settings, holds, locked
-from bridge.errors import FeatureStoreError, InputValueError
+from bridge.errors import FeatureStoreError, InputValueError, OutputError
 from bridge.whole_file import write_file
 
 FORMAT = 1
 _NAME = re.compile(r"segment-\d+\.npz")
+# What a run leaves here, finished or not.
+_OURS = re.compile(r"segment-\d+(\.partial)?\.npz|run(\.partial)?\.json|whole\.\w+|\.whole\.\w+\.partial")
 
 
 class Segment(NamedTuple):
@@ -49,6 +51,7 @@ class Segments:
     |---|---|
     | `run.json` | the settings of the run |
     | `segment-FIRST.npz` | a `Segment`, named by the number of its first sentence |
+    | `whole.hdf5`, `whole.parquet` | the output, before it gets its name |
 
     Every file appears under its name when it is whole. NPZ files carry a checksum of each array.
 
@@ -57,6 +60,7 @@ class Segments:
 
     Raises:
         ProcessError: another process works on this output.
+        OutputError: the folder holds something else.
     """
 
     def __init__(self, output: Path) -> None:
@@ -65,16 +69,29 @@ class Segments:
         self._segments: dict[int, Path] = {}
         self._found_firsts: list[int] = []
         self._lock = locked(self.folder, output)
+        foreign = [path.name for path in self.folder.iterdir() if not _OURS.fullmatch(path.name)]
+        if foreign:
+            os.close(self._lock)
+            raise OutputError(
+                f"The folder of work in progress must hold nothing else. Received: {self.folder}, with {foreign[0]!r} "
+                "in it. Name another output, or take away what is there; parts of Parquet are those of --runner ray."
+            )
 
     def close(self) -> None:
         """Lets another process work here; a folder without work is removed."""
         if holds(self._lock, self.folder) and not self._found():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
         os.close(self._lock)
 
     def remove(self) -> None:
         """Removes the folder: the output is whole."""
-        shutil.rmtree(self.folder)
+        self._clear()
+        self.folder.rmdir()
+
+    def _clear(self) -> None:
+        # The settings last: a killed process must not leave segments that are nobody's.
+        for path in sorted(self.folder.iterdir(), key=lambda path: path == self._settings_file):
+            path.unlink()
 
     def begin(self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> str:
         """Begins a run, or goes on with the one that is here; returns its id.
@@ -90,12 +107,12 @@ class Segments:
             self._segments, self._found_firsts = found, sorted(found)
             return began["run"]
         if found and not overwrite:
+            remedy = "" if settings["state"] == "carry" else "Continue with `resume` (--resume), or discard"
             raise InputValueError(
                 f"The output must not be in the works already. Received: {len(found)} finished segments in "
-                f"{self.folder}. Continue with `resume` (--resume), or discard them with `overwrite` (--overwrite)."
+                f"{self.folder}. {remedy or 'Discard'} them with `overwrite` (--overwrite)."
             )
-        for file in found.values():
-            file.unlink()
+        self._clear()
         run = uuid.uuid4().hex
         text = json.dumps({"format": FORMAT, "run": run, "settings": dict(settings)}, indent=2)
         write_file(self._settings_file, lambda path: path.write_text(f"{text}\n", encoding="utf-8"))
@@ -124,8 +141,10 @@ class Segments:
         write_file(path, write)
         self._segments[first] = path
 
-    def texts_at(self, first: int) -> list[str] | None:
-        """The sentences of the segment that begins with sentence number `first`; None if there is none.
+    def texts_at(self, first: int) -> list[tuple[str, int]] | None:
+        """The sentences of the segment that begins with number `first`, and their numbers of tokens.
+
+        None if there is none.
 
         Raises:
             FeatureStoreError: it is damaged.
@@ -133,7 +152,7 @@ class Segments:
         if first not in self._segments:
             return None
         with _opened(self._segments[first]) as arrays:
-            return _texts(arrays)
+            return list(zip(_texts(arrays), arrays["lengths"].tolist(), strict=True))
 
     def room_at(self, first: int) -> int | None:
         """Number of sentences between this one and the next segment that was found here; None if there is none."""
@@ -199,7 +218,7 @@ def _opened(path: Path) -> Iterator[Any]:
         # Opened here: NumPy leaves a file open that it finds damaged.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, EOFError, RuntimeError) as error:
         raise FeatureStoreError(
             f"A segment must be whole. Received: {path}: {error}. Delete that file and run the same command with "
             "`resume` (--resume): it alone is computed again."

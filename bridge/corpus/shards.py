@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import glob
 import json
 import os
 import re
@@ -51,8 +52,11 @@ class Shards:
 
     def __init__(self, output: str | os.PathLike[str]) -> None:
         name = os.fspath(output)
-        self.output: Path | str = name.rstrip("/") if REMOTE.match(name) else Path(os.path.expanduser(name)).absolute()
+        self.output: Path | str = (
+            name.rstrip("/") if REMOTE.match(name) else Path(os.path.realpath(os.path.expanduser(name)))
+        )
         self._lock: int | None = None
+        self._run: str | None = None
         self._parts: dict[int, str] = {}
         self._found: list[int] = []
         self.storage = Storage(self.output)
@@ -62,12 +66,15 @@ class Shards:
             self._lock = locked(Path(self.storage.folder), self.output)
             if MANIFEST in self.storage.names():  # killed before it got its name
                 self._publish()
+                os.close(self._lock)  # of what is no longer in the works
+                self._lock = locked(Path(self.storage.folder), self.output)
 
     def close(self) -> None:
         """Lets another process work here; what is without work is removed."""
         if self._lock is None or holds(self._lock, Path(self.storage.folder)):
             names = self.storage.names()
-            if RUN in names and not any(map(_PART.fullmatch, names)):
+            # Only what is ours: where nothing is locked, another process may have begun.
+            if RUN in names and not any(map(_PART.fullmatch, names)) and self._run == _run_of(self.storage):
                 self.storage.delete(RUN)
                 names.remove(RUN)
             if self._lock is not None and not names:
@@ -95,9 +102,10 @@ class Shards:
         if parts and resume and (RUN in names or not overwrite):
             began = _json(self.storage, RUN)
             check_same_settings(began["settings"], settings, self.storage.folder)
-            self._parts, self._found = parts, sorted(parts)
+            self._parts, self._found, self._run = parts, sorted(parts), began["run"]
             return began["run"]
-        if parts and not overwrite:
+        # In object storage nothing is locked: another process may be at work there, and have no part yet.
+        if (parts and not overwrite) or (RUN in names and self._lock is None and not (resume or overwrite)):
             raise InputValueError(
                 f"The output must not be in the works already. Received: {len(parts)} finished parts in "
                 f"{self.storage.folder}. Continue with `resume` (--resume), or discard them with `overwrite` "
@@ -105,24 +113,28 @@ class Shards:
             )
         for name in sorted(names, key=lambda name: name != MANIFEST):  # first what says that it is whole
             self.storage.delete(name)
-        run = uuid.uuid4().hex
+        run = self._run = uuid.uuid4().hex
         _write_json(self.storage, RUN, {"format": FORMAT, "run": run, "settings": dict(settings)})
         return run
 
-    def texts_at(self, first: int) -> list[str] | None:
-        """The sentences of the part that begins with sentence number `first`; None if there is none.
+    def texts_at(self, first: int) -> list[tuple[str, int]] | None:
+        """The sentences of the part that begins with number `first`, and their numbers of tokens.
 
-        One that is empty or can't be read is forgotten, to be computed again.
+        None if there is none. One that is empty or can't be read is forgotten, to be computed again; its features are
+        not looked at.
         """
         if first not in self._parts:
             return None
         parquet, arrow = require("pyarrow.parquet", "ray"), require("pyarrow", "ray")
         try:
             with self.storage.open(self._parts[first]) as file:
-                table = parquet.ParquetFile(file, page_checksum_verification=True).read(["sentence_id", "sentence"])
+                columns = ["sentence_id", "sentence", "timesteps"]
+                table = parquet.ParquetFile(file, page_checksum_verification=True).read(columns)
             if len(table) and table["sentence_id"].to_pylist() == list(range(first, first + len(table))):
-                return table["sentence"].to_pylist()
-        except (arrow.ArrowException, OSError):
+                return list(zip(table["sentence"].to_pylist(), table["timesteps"].to_pylist(), strict=True))
+        except OutputError:  # the storage failed, and not the part
+            raise
+        except (arrow.ArrowException, OSError, KeyError):
             pass
         del self._parts[first]
         self._found.remove(first)
@@ -159,12 +171,12 @@ class Shards:
             self.storage.delete(RUN)
         if not isinstance(self.output, Path):
             return
-        older = self.output.with_name(f"{self.output.name}.older")
+        older = self.output.with_name(f".{self.output.name}.{uuid.uuid4().hex}.older")
         if self.output.exists():
-            shutil.rmtree(older, ignore_errors=True)
             os.rename(self.output, older)
         put_in_place(Path(self.storage.folder), self.output)
-        shutil.rmtree(older, ignore_errors=True)
+        for older in self.output.parent.glob(f".{glob.escape(self.output.name)}.{'[0-9a-f]' * 32}.older"):
+            shutil.rmtree(older, ignore_errors=True)  # those of killed processes, too
 
     def _names(self) -> list[str]:
         """Names of the files of a run.
@@ -188,13 +200,18 @@ def check_run(storage: Storage, run: str) -> None:
     Raises:
         OutputError: it does not: the storage is not shared, or another run has begun there.
     """
-    began = _json(storage, RUN)["run"] if RUN in storage.names() else None
+    began = _run_of(storage)
     if began != run:
         raise OutputError(
             "`output` must be storage that every machine of the cluster sees, for one run. Received: "
             f"{storage.folder}, in which {os.uname().nodename} sees {'another run' if began else 'nothing of it'}. "
             "Name a shared folder, or object storage."
         )
+
+
+def _run_of(storage: Storage) -> str | None:
+    """Id of the run that is in the works there, if any."""
+    return _json(storage, RUN)["run"] if storage.has(RUN) else None
 
 
 def write_part(storage: Storage, first: int, table: Any, compression: ParquetCompression | None) -> None:

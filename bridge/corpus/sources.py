@@ -82,6 +82,11 @@ class Corpus:
                 "text alone a line stands for itself. Convert the file to UTF-8 first."
             )
         if "parquet" in formats:
+            if any(name == STDIN and self.format_of(name) == "parquet" for name in self.names):
+                raise InputValueError(
+                    '`input_format="parquet"` must come with files. Received: the standard input, in which nothing can '
+                    "be looked up. Write it to a file first."
+                )
             require("pyarrow", "parquet")
         self.files = [name if name == STDIN else str(_local(name)) for name in self.names]
         self.skipped_lines = 0
@@ -152,8 +157,8 @@ class Corpus:
                     rows += len(batch)
                     done = size * rows / max(1, file.metadata.num_rows)
                     self._position = lambda done=done: done  # type: ignore[misc]
-            except arrow.ArrowException as error:
-                raise InputValueError(f"{path} must be a Parquet file. Received: {error}.") from error
+            except (arrow.ArrowException, UnicodeDecodeError) as error:
+                raise InputValueError(f"{path} must be a Parquet file, its text UTF-8. Received: {error}.") from error
 
     def _skip(self, problem: str) -> None:
         self.skipped_lines += 1

@@ -44,6 +44,12 @@ class Storage:
         with self._told():
             return sorted(file.base_name for file in filesystem.get_file_info(selector) if file.is_file)
 
+    def has(self, name: str) -> bool:
+        """Whether a file is there."""
+        filesystem, path = self._place
+        with self._told():
+            return bool(filesystem.get_file_info(f"{path}/{name}").is_file)
+
     def read(self, name: str) -> bytes:
         """What a file holds."""
         with self._told(), self.open(name) as file:

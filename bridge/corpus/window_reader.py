@@ -71,7 +71,7 @@ class WindowReader:
                 window = take_window(sentences, max_sentences=min(room, WINDOW_SENTENCES))
             else:
                 window = list(islice(sentences, len(there)))
-                check_same_text(there, [sentence.text for sentence in window], first)
+                check_same_text(there, window, first)
             if first and not window:
                 break
             self._count(first, window)

@@ -71,7 +71,7 @@ class PreparedWeights(Mapping[str, np.ndarray]):
         return len(self._recipes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharedWeights(Checkpoint):
     """A checkpoint whose weights are in memory already, for encoders of several processes.
 
@@ -89,7 +89,7 @@ class SharedWeights(Checkpoint):
         arrays: those of `PreparedWeights`, by name. They may be read-only, and must never change.
 
     Raises:
-        InputValueError: `arrays` are not those that `options` describe.
+        InputValueError: `arrays` do not have the names that `options` ask for, or are not contiguous float32.
 
     Example:
         >>> shared = SharedWeights.of("demo")

@@ -138,8 +138,10 @@ def _metadata_of(path: Path, parts: list[_Part]) -> FeatureMetadata:
         with damage(str(path), f"the file {MANIFEST}"):
             text = json.dumps(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["metadata"])
         metadata = FeatureMetadata.from_json(text, repr(str(path / MANIFEST)))
+    # A run may go on with newer packages.
+    changing = {*COUNTS, "versions"}
     for part in parts:
-        if part.metadata.model_dump(exclude=set(COUNTS)) != metadata.model_dump(exclude=set(COUNTS)):
+        if part.metadata.model_dump(exclude=changing) != metadata.model_dump(exclude=changing):
             raise FeatureStoreError(
                 f"Shards in a folder must be of one run. Received: {str(path)!r}, in which the metadata of "
                 f"{part.path.name} are not those of {MANIFEST} or of {parts[0].path.name}. Remove what does not belong "

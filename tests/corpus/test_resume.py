@@ -301,6 +301,88 @@ def test_the_old_output_stays_until_the_new_one_is_whole(
     job.assert_whole()
 
 
+def test_the_work_of_others_is_not_touched(job: Job) -> None:
+    """Parts of a Ray run, for one, have the same folder."""
+    job.partial.mkdir()
+    (job.partial / "part-000000000000.parquet").touch()
+    with pytest.raises(OutputError, match="must hold nothing else"):
+        embed_corpus(**job.arguments, resume=True, overwrite=True)
+    assert (job.partial / "part-000000000000.parquet").exists()
+    job.partial.rename(job.partial.with_name("elsewhere"))
+    job.partial.touch()
+    with pytest.raises(OutputError, match="must be a folder"):
+        embed_corpus(**job.arguments)
+
+
+def test_the_output_is_no_input(job: Job) -> None:
+    with pytest.raises(OutputError, match="must not be an input"):
+        embed_corpus(job.corpus, job.corpus, job.config, overwrite=True)
+    assert job.corpus.read_text().splitlines() == LINES
+
+
+def test_a_link_is_followed(job: Job) -> None:
+    target = job.output.with_name("target.hdf5")
+    job.output.symlink_to(target)
+    for _ in range(2):
+        embed_corpus(**job.arguments, overwrite=True)
+        assert job.output.is_symlink()
+    with FeatureStore.open(target) as store:
+        assert len(store) == len(LINES)
+
+
+def test_another_layout_is_not_there_already(job: Job) -> None:
+    embed_corpus(**job.arguments)
+    with pytest.raises(InputValueError, match=r'Received: "packed", where .* has "elmo"'):
+        embed_corpus(**job.arguments, layout="packed", resume=True)
+
+
+def test_tokens_that_are_others_are_told(job: Job, small_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    sentences = [["New York", "x"], *(line.split() for line in LINES)]
+    for number, tokens in enumerate((sentences[0], ["New", "York", "x"])):
+        sentences[0] = tokens
+        job.corpus.write_text("".join(json.dumps({"tokens": tokens}) + "\n" for tokens in sentences))
+        if number == 0:
+            interrupted(job, monkeypatch, input_format="jsonl")
+    with pytest.raises(InputValueError, match=r"'New York x', of 3 tokens, and was 'New York x', of 2 tokens"):
+        embed_corpus(**job.arguments, input_format="jsonl", resume=True)
+
+
+@pytest.mark.parametrize("name", ["out.hdf5", "out.parquet"])
+def test_killed_between_the_whole_file_and_its_name(job: Job, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def killed(partial: Path, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    job.arguments["output"] = job.output.with_name(name)
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.corpus.output.put_in_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            embed_corpus(**job.arguments)
+    report = embed_corpus(**job.arguments, resume=True)
+    assert (report.embedded_sentences, report.metadata.sentences) == (0, len(LINES))
+    assert {path.name for path in job.output.parent.iterdir()} == {"corpus.txt", name}
+
+
+def test_killed_while_the_work_is_removed(job: Job, small_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = Path.unlink, 0
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        nonlocal calls
+        calls += self.parent == job.partial
+        if calls == 4:
+            raise KeyboardInterrupt
+        real(self, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(KeyboardInterrupt):
+            embed_corpus(**job.arguments)
+    assert job.partial.exists()
+    assert embed_corpus(**job.arguments, resume=True).metadata.sentences == len(LINES)
+    job.assert_whole()
+
+
 def test_one_process_at_a_time(job: Job) -> None:
     pipe = job.output.with_name("pipe")
     os.mkfifo(pipe)

@@ -158,7 +158,9 @@ def test_an_interrupted_run_is_not_whole_and_goes_on(output: str, tmp_path: Path
     with pytest.raises(InputValueError, match=r"`layers` was 'top' and is 'all'.*discards what is in"):
         embed(output, corpus, resume=True, settings={"layers": "all"})
     other = corpus_of(tmp_path, [*LINES[:-1], "q R s"])
-    with pytest.raises(InputValueError, match=r"sentence 8 \(counted from 0\) is 'q R s' and was 'q r s'"):
+    with pytest.raises(
+        InputValueError, match=r"sentence 8 \(counted from 0\) is 'q R s', of 3 tokens, and was 'q r s'"
+    ):
         embed(output, other, resume=True)
     shorter = corpus_of(tmp_path, LINES[:-1])
     with pytest.raises(InputValueError, match=r"sentence 8 \(counted from 0\) is not there and was 'q r s'"):
@@ -290,12 +292,48 @@ def test_a_run_killed_before_its_folder_got_its_name(tmp_path: Path) -> None:
         os.rename(tmp_path / "new", tmp_path / "out.partial")
         (tmp_path / "out.partial" / "_run.json").write_text("{}")
         if before == "an older one, out of the way":
-            os.rename(output, tmp_path / "out.older")
+            os.rename(output, tmp_path / f".out.{'0a' * 16}.older")
         with closing(Shards(output)) as shards:
             assert shards.finished() is not None
         corpus = corpus_of(tmp_path, LINES)
         assert sorted(os.listdir(tmp_path)) == ["corpus.txt", "out"]
         assert names(str(output)) == ["_manifest.json"]
+
+
+def test_a_users_own_copy_stays_and_a_link_is_followed(tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path, LINES)
+    (tmp_path / "disk").mkdir()
+    output = tmp_path / "out"
+    output.symlink_to(tmp_path / "disk" / "features")
+    (tmp_path / "out.older").mkdir()
+    (tmp_path / "out.older" / "precious").touch()
+    for _ in range(3):
+        embed(output, corpus, overwrite=True)
+        assert output.is_symlink()
+        assert os.listdir(tmp_path / "disk") == ["features"]
+    assert (tmp_path / "out.older" / "precious").exists()
+
+
+def test_a_run_in_object_storage_is_not_ended_by_another_command() -> None:
+    output = f"memory://{uuid.uuid4().hex}/out"
+    with closing(Shards(output)) as first:
+        run = first.begin({"state": "zero"}, resume=False, overwrite=False)
+        with closing(Shards(output)) as second:  # fails before it begins
+            assert second.finished() is None
+        check_run(first.storage, run)
+        with closing(Shards(output)) as second, pytest.raises(InputValueError, match="in the works already"):
+            second.begin({"state": "zero"}, resume=False, overwrite=False)
+        check_run(first.storage, run)
+
+
+def test_a_run_killed_before_its_name_is_locked_again(tmp_path: Path) -> None:
+    output, corpus = tmp_path / "out", corpus_of(tmp_path, LINES)
+    embed(tmp_path / "new", corpus)
+    os.rename(tmp_path / "new", tmp_path / "out.partial")
+    with closing(Shards(output)) as shards:
+        shards.begin({"state": "zero"}, resume=False, overwrite=True)
+        with pytest.raises(ProcessError, match="another process works"):
+            Shards(output)
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_batches_are_those_of_the_plan(kind: str, shuffle: bool, tmp_path: Path)
             assert_batches(dataset, features, BatchPlan(LENGTHS, **wanted), epoch)
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=20),
     arguments=st.fixed_dictionaries(

@@ -138,16 +138,14 @@ def test_losses_and_mixes_are_the_same(kind: str, small: ElmoConfig, store: Feat
     assert abs(from_store.scalar_parameters).max() > 0.001
 
 
-@pytest.mark.parametrize("batches", [{"batch_size": 40}, BATCHES])
-def test_a_classifiers_loss_does_not_depend_on_padding_or_company(
-    batches: dict[str, Any], small: ElmoConfig, store: FeatureStore
-) -> None:
+def test_a_classifiers_loss_does_not_depend_on_padding_or_company(small: ElmoConfig, store: FeatureStore) -> None:
     keras.utils.set_random_seed(1)
     head = split_head(classifier(small, labels=NAMES))
     head.compile(loss="sparse_categorical_crossentropy")
     alone = [head(store[index][None]).numpy()[0, target] for index, target in enumerate(TARGETS)]
-    loss = head.evaluate(store.dataset(TARGETS, **batches), verbose=0)
-    assert loss == pytest.approx(-np.log(alone).mean(), abs=1e-5)
+    for batches in ({"batch_size": 40}, BATCHES):
+        loss = head.evaluate(store.dataset(TARGETS, **batches), verbose=0)
+        assert loss == pytest.approx(-np.log(alone).mean(), abs=1e-5)
 
 
 def mean_loss(model: keras.Model, store: FeatureStore, indices: np.ndarray) -> float:
@@ -168,15 +166,22 @@ def masked_model() -> keras.Model:
         "elmo_features": keras.Input((None, 3, 12), name="elmo_features"),
         "mask": keras.Input((None,), dtype="bool", name="mask"),
     }
-    vectors = keras.layers.LSTM(5, return_sequences=True)(ScalarMix()(inputs["elmo_features"]), mask=inputs["mask"])
-    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(vectors))
+    vectors = ScalarMix()(inputs["elmo_features"])
+    pooled = keras.layers.GlobalAveragePooling1D(keepdims=True)(vectors, mask=inputs["mask"])
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(vectors + pooled))
 
 
-@pytest.mark.parametrize("kind", ["tagger", "model with a mask"])
+def masking_head(config: ElmoConfig) -> keras.Model:
+    """The head of a model of tags: its mask comes from ELMo's representations, and goes on to the loss."""
+    layers = [keras.Input((None,), dtype="string"), ElmoEmbedding(config), keras.layers.Dense(3, activation="softmax")]
+    return split_head(keras.Sequential(layers))
+
+
+@pytest.mark.parametrize("kind", ["split head", "model with a mask"])
 def test_the_loss_of_tags_leaves_padding_out(kind: str, small: ElmoConfig, store: FeatureStore) -> None:
     keras.utils.set_random_seed(2)
     has_mask = kind == "model with a mask"
-    model = masked_model() if has_mask else split_head(tagger(small, labels=NAMES))
+    model = masked_model() if has_mask else masking_head(small)
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight"))
     dataset = store.dataset(TAGS, **{**BATCHES, "bucket_by_length": False}, with_mask=has_mask)
     lengths = [len(tags) for tags in TAGS]
