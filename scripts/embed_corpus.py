@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--num-actors", type=int, help="with --runner ray: how many workers (default: all cores)")
     parser.add_argument("--out", type=Path, default=Path("out/embed"), help="folder to write to (default: %(default)s)")
     arguments = parser.parse_args()
+    if arguments.num_actors is not None and arguments.runner == "local":
+        parser.error("--num-actors goes with --runner ray.")
     arguments.out.mkdir(parents=True, exist_ok=True)
     output = arguments.out / "features.hdf5"
     inputs = arguments.inputs or [DEMO_SENTENCES]
@@ -75,6 +77,8 @@ def main() -> None:
 
     # Says which weights made it, and is refused for others.
     with FeatureStore.open(output, config=arguments.config) as store:
+        if not len(store):
+            return
         console.print(f"the first sentence is {store.sentence(0)!r}, of the shape {store[0].shape}")
         vectors = sentence_vectors(store)
         likeness = vectors @ vectors.T

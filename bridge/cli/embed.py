@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -63,7 +64,7 @@ def embed(
         bool, typer.Option("--use-sentence-keys", help="Name datasets by their sentences; / is written %2F.")
     ] = False,
     forget_sentences: Annotated[
-        bool, typer.Option("--forget-sentences", help="Leave the sentences out of the file.")
+        bool, typer.Option("--forget-sentences", help="Leave the sentences out, unless they are keys.")
     ] = False,
     state: Annotated[
         Literal["zero", "warm", "carry"],
@@ -96,7 +97,8 @@ def embed(
         bool,
         typer.Option(
             "--resume",
-            help="Go on after a crash, with the same text and options; begin where there is nothing to go on with.",
+            help="Go on after a crash, with the same text and options; begin where nothing is there, and do nothing "
+            "where OUTPUT is finished.",
         ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT, or a run not finished.")] = False,
@@ -156,6 +158,15 @@ def embed(
         "overwrite": overwrite,
         "console": console,
     }
+    for name in inputs:
+        suffix = Path(name.removesuffix(".gz")).suffix.lower()
+        if input_format is None and suffix in (".tsv", ".jsonl", ".conll"):
+            console.print(
+                f"{name} is read as text, every line as a sentence; --input-format {suffix[1:]} reads its columns",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
     weights = _weights(config, options_file, weight_file)
     try:
         if runner == "ray":
@@ -181,7 +192,7 @@ def embed(
         if state != "carry":
             typer.echo("interrupted; the same command with --resume continues", err=True)
         raise
-    _tell(report, output, console)
+    _tell(report, output, use_sentence_keys, console)
 
 
 def _check_runner(runner: str, local: dict[str, bool], ray: dict[str, bool]) -> None:
@@ -210,7 +221,7 @@ def _weights(config: str | None, options_file: str | None, weight_file: str | No
         ) from error
 
 
-def _tell(report: CorpusReport, output: str, console: Console) -> None:
+def _tell(report: CorpusReport, output: str, use_sentence_keys: bool, console: Console) -> None:
     """What was done, and what a user should know of the text."""
     metadata = report.metadata
     notes = {
@@ -224,7 +235,11 @@ def _tell(report: CorpusReport, output: str, console: Console) -> None:
             console.print(f"{text}: {number:,}", soft_wrap=True, highlight=False)
     for problem in report.skipped:
         console.print(f"  {problem}", soft_wrap=True, highlight=False, markup=False)
-    if report.seconds:
+    if use_sentence_keys:
+        console.print("with --use-sentence-keys equal lines are stored once, and empty ones not at all")
+    if not (report.resumed_sentences or report.embedded_sentences) and metadata.sentences:
+        console.print("it was finished already: nothing was computed")
+    if report.embedded_tokens:
         console.print(
             f"{report.embedded_tokens:,} tokens in {report.seconds:,.1f} s, "
             f"{report.embedded_tokens / report.seconds:,.0f} tokens/s, cache hits {report.cache_hit_rate:.0%}",

@@ -107,7 +107,7 @@ def embed_corpus(
         forget_sentences: leave the sentences out of the file.
         input_format, text_column, on_error: see `Corpus`.
         resume: go on with the run in `OUTPUT.partial` after its finished segments, with the same text and settings;
-            begin where there is none, and do nothing where the output is finished.
+            begin where there is none, and do nothing where the output is finished, and has as many sentences.
         overwrite: replace an output, or a run that is not finished. The old file stays until the new one is whole.
         console: where to show progress, as a bar on a terminal; None for nowhere.
         plain: lines in the place of the bar.
@@ -147,13 +147,13 @@ def embed_corpus(
     output = Path(os.path.realpath(os.path.expanduser(output)))  # of a link, what it names
     form = OutputForm(format or format_of(output), layout, compression, use_sentence_keys, forget_sentences)
     corpus = Corpus(inputs, input_format=input_format, text_column=text_column, on_error=on_error)
-    check_output(output, corpus.files)
+    check_output(output, corpus.files, overwrite=overwrite)
     encoder = ElmoEncoder(config, state=state, precision=precision, device=device, max_tokens_per_pass=max_tokens)
     metadata = FeatureMetadata.of(encoder, layers=layers, dtype=dtype, tokenization=corpus.tokenization)
     settings = metadata.model_dump(include=SETTINGS) | {"batch_size": batch_size if state == "carry" else None}
     with closing(Segments(output)) as segments, _full_disk_told(segments):
         if output.exists() and not overwrite:
-            return CorpusReport(output, _finished(output, form, segments, settings, resume))
+            return CorpusReport(output, _finished(output, form, segments, settings, corpus, resume))
         run = segments.begin(settings, resume=resume, overwrite=overwrite)
         job = Job(corpus, encoder, segments, metadata, batch_size, max_tokens)
         with EmbedProgress(corpus, console, plain) as progress:
@@ -174,11 +174,11 @@ def embed_corpus(
 
 
 def _finished(
-    output: Path, form: OutputForm, segments: Segments, settings: dict[str, object], resume: bool
+    output: Path, form: OutputForm, segments: Segments, settings: dict[str, object], corpus: Corpus, resume: bool
 ) -> FeatureMetadata:
     """The metadata of an output that is there, where that is what was asked for."""
     metadata = read_metadata(output, form) if resume else None
-    check_finished(output, metadata, settings, resume=resume)
+    check_finished(output, metadata, settings, corpus, resume=resume)
     assert metadata is not None  # checked
     if segments.run() not in (None, metadata.run):
         raise InputValueError(
@@ -197,8 +197,13 @@ def _full_disk_told(segments: Segments) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL:
             raise
+        remedy = "Free some room, and run the same command again."
+        if len(segments):
+            remedy = (
+                f"The {len(segments)} finished segments in {segments.folder} stay: free some room, and run the same "
+                "command with `resume` (--resume)."
+            )
         raise OutputError(
-            f"`output` must be on a disk with room. Received: {os.strerror(error.errno)}, beside {len(segments)} "
-            f"finished segments in {segments.folder}. They stay: free some room, and run the same command with "
-            "`resume` (--resume)."
+            f"`output` must be on a disk with room, and within the limits of the process. Received: "
+            f"{os.strerror(error.errno)}. {remedy}"
         ) from error

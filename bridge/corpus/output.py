@@ -21,6 +21,8 @@ from bridge.features.store import Compression, FeatureStore, Layout
 from bridge.whole_file import put_in_place
 
 Format = Literal["hdf5", "parquet"]
+# How HDF5 and Parquet files begin.
+REPLACEABLE = (b"\x89HDF", b"PAR1")
 AnyCompression = Compression | ParquetCompression
 
 
@@ -41,6 +43,8 @@ class OutputForm:
             check_choice("compression", self.compression, Compression if self.format == "hdf5" else ParquetCompression)
         check_boolean("use_sentence_keys", self.use_sentence_keys)
         check_boolean("forget_sentences", self.forget_sentences)
+        if (self.format, self.layout) == ("parquet", "packed"):
+            raise InputValueError('`layout` must be left out for Parquet, which has one. Received: "packed".')
         elmo = (self.format, self.layout) == ("hdf5", "elmo")
         if self.use_sentence_keys and not elmo:
             raise InputValueError(
@@ -105,10 +109,17 @@ def read_metadata(path: Path, form: OutputForm) -> FeatureMetadata | None:
         return store.metadata
 
 
-def check_output(output: Path, inputs: Sequence[str]) -> None:
-    """Raises OutputError unless a file can be made there, which is none of the inputs."""
+def check_output(output: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
+    """Raises OutputError unless a file can be made there, in the place of features at most."""
     if output.exists() and any(os.path.exists(file) and output.samefile(file) for file in inputs):
         raise OutputError(f"`output` must not be an input. Received: {str(output)!r} as both. Name another file.")
+    if overwrite and output.is_file() and output.stat().st_size:
+        with open(output, "rb") as file:
+            if not file.read(8).startswith(REPLACEABLE):
+                raise OutputError(
+                    f"`overwrite` (--overwrite) must be given to replace features. Received: {str(output)!r}, which is "
+                    "neither HDF5 nor Parquet. Name another output, or delete that file."
+                )
     if output.is_dir():
         raise OutputError(f"`output` must be a file. Received: the folder {str(output)!r}. Name a file in it.")
     check_parent(output)

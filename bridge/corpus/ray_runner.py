@@ -137,7 +137,7 @@ def embed_corpus_on_ray(
         settings = metadata.model_dump(include=SETTINGS)
         finished = shards.finished()
         if finished is not None and not overwrite:
-            check_finished(shards.output, finished, settings, resume=resume)
+            check_finished(shards.output, finished, settings, corpus, resume=resume)
             return CorpusReport(shards.output, finished)
         metadata = metadata.with_counts(run=shards.begin(settings, resume=resume, overwrite=overwrite))
         job = RayJob(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.corpus.sources import Sentence
+from bridge.corpus.sources import Corpus, Sentence
 from bridge.errors import InputValueError, OutputError, ProcessError
 from bridge.features.metadata import FeatureMetadata
 
@@ -117,19 +117,33 @@ def check_whole_text(sentences: int, room: int | None) -> None:
 
 
 def check_finished(
-    output: Path | str, metadata: FeatureMetadata | None, settings: Mapping[str, Any], *, resume: bool
+    output: Path | str,
+    metadata: FeatureMetadata | None,
+    settings: Mapping[str, Any],
+    corpus: Corpus,
+    *,
+    resume: bool,
 ) -> None:
-    """Raises InputValueError unless an output that is there is what was asked for, by a run that is to go on."""
+    """Raises InputValueError unless an output that is there is what was asked for, by a run that is to go on.
+
+    Of the text only the number of sentences is compared: the output need not have them.
+    """
     if not resume:
         raise InputValueError(
             f"`output` must not exist. Received: {str(output)!r}. Name another one, or replace it with `overwrite` "
             "(--overwrite)."
         )
     made = {} if metadata is None else metadata.model_dump(include=SETTINGS)
-    differences = [name for name, value in made.items() if value != settings[name]]
+    differences = [
+        f"`{name}` was {value!r} and is {settings[name]!r}" for name, value in made.items() if value != settings[name]
+    ]
+    if metadata is not None and not differences:
+        sentences = sum(1 for _ in corpus.sentences())
+        if sentences != metadata.sentences:
+            differences = [f"the text had {metadata.sentences} sentences and has {sentences}"]
     if differences or metadata is None:
         raise InputValueError(
-            f"`output` must be what this run would write, or not exist. Received: {str(output)!r}, which was made "
-            f"{'with another ' + ' and '.join(differences) if differences else 'by another program'}. Name another "
-            "one, or replace it with `overwrite` (--overwrite)."
+            f"`output` must be what this run would write, or not exist. Received: {str(output)!r}, where "
+            f"{'; '.join(differences) or 'nothing says how it was made'}. Name another one, or replace it with "
+            "`overwrite` (--overwrite)."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from bridge.checks import check_choice
-from bridge.errors import InputTypeError, InputValueError
+from bridge.errors import InputTypeError, InputValueError, ResourceNotFoundError
 from bridge.optional import require
 from bridge.resources.config import REMOTE
 from bridge.resources.fetch import fetch
@@ -207,7 +207,10 @@ def _expanded(inputs: Path_ | Sequence[Path_]) -> list[str]:
             continue
         found = sorted(file for file in glob.glob(name, recursive=True) if os.path.isfile(file))
         if not found:
-            check_exists(name)
+            raise ResourceNotFoundError(
+                f"`inputs` must name files that are there. Received: {name!r}, and no file is of that pattern. Correct "
+                "it, or the working directory."
+            )
         names += found
     if names.count(STDIN) > 1:
         raise InputValueError('`inputs` must name the standard input, "-", once. Received: it several times.')

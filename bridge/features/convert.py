@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from bridge.checks import check_choice
-from bridge.errors import FeatureStoreError, ResourceNotFoundError
+from bridge.errors import FeatureStoreError, InputValueError, ResourceNotFoundError
 from bridge.features.metadata import Dtype, FeatureMetadata
 from bridge.features.parquet import ParquetCompression, ParquetWriter, read_parquet
 from bridge.features.sentence_writer import SentenceWriter
@@ -113,6 +113,12 @@ def _opened(
         if store.metadata is None:
             yield _Source(_told_metadata(store, config, layer), store.has_sentences, _stored(store))
             return
+        if layer is not None:
+            raise InputValueError(
+                f"`layer` (--layer) must be given only for a file that does not say which layer it has. Received: "
+                f"{layer!r} for {described}, which has {store.metadata.layers!r}. Leave it out: layers are not taken "
+                "out of a file."
+            )
         if config is not None:
             store.metadata.check_model(config, described)
         yield _Source(store.metadata, store.has_sentences, _stored(store))
