@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from bridge.corpus import window_reader
+from bridge.corpus import progress, window_reader
 from bridge.corpus.batching import take_window
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.features.parquet import read_parquet
@@ -25,8 +25,10 @@ LINES[5] = "x" * 60 + "  \tspaced   out "
 
 
 def use_small_windows(max_tokens: int = 100) -> None:
-    """In this process, which hands them out."""
+    """In this process, which hands them out; and no lines about its progress."""
     vars(window_reader)["take_window"] = functools.partial(take_window, max_tokens=max_tokens)
+    # However slow the machine is, only what goes wrong is shown.
+    vars(progress)["SECONDS_BETWEEN_LINES"] = float("inf")
 
 
 def workers(doing: str = "", of: int | None = None) -> list[int]:
