@@ -10,15 +10,21 @@ from typing import Any
 PARTIAL = ".partial"
 
 
-def write_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file as a whole or not at all; `write` gets the path to write to, with the same suffix."""
-    partial = path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
+def write_file(path: Path, write: Callable[[Path], Any], partial: Path | None = None) -> None:
+    """Writes a file as a whole or not at all.
+
+    Args:
+        path: the file.
+        write: gets the path to write to.
+        partial: that path; by default one beside the file, with the same suffix.
+    """
+    partial = partial or path.with_name(f"{path.stem}{PARTIAL}{path.suffix}")
     try:
         write(partial)
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         put_in_place(partial, path)
-    except BaseException:
+    except BaseException:  # a Ctrl-C, too: nothing half-written stays
         partial.unlink(missing_ok=True)
         raise
 

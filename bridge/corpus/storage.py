@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from bridge.errors import BridgeError, InputValueError, OutputError
 from bridge.optional import require
 from bridge.resources.config import REMOTE
-from bridge.whole_file import put_in_place
+from bridge.whole_file import write_file
 
 
 class Storage:
@@ -120,12 +120,9 @@ class Storage:
 def _write_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     # A name of its own: a worker that was given up may still write the same part.
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(partial, "wb") as stream:
+
+    def write_to(place: Path) -> None:
+        with open(place, "wb") as stream:
             write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        put_in_place(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+
+    write_file(path, write_to, partial)

@@ -22,7 +22,7 @@ import numpy as np
 from bridge.checks import check_choice
 from bridge.errors import InputValueError
 from bridge.features.metadata import FeatureMetadata
-from bridge.features.parquet_reader import read_parquet
+from bridge.features.parquet_reader import EXTRA, METADATA_KEY, read_parquet
 from bridge.features.partial_file import PartialFile
 from bridge.features.sentence_writer import SentenceWriter
 from bridge.features.uninterrupted import uninterrupted
@@ -32,8 +32,6 @@ __all__ = ["METADATA_KEY", "ParquetCompression", "ParquetWriter", "features_colu
 
 ParquetCompression = Literal["snappy", "gzip", "zstd", "lz4"]
 
-METADATA_KEY = b"elmo_bridge"
-EXTRA = "parquet"
 # What a writer keeps in memory, and readers of other programs load at a time.
 ROW_GROUP_TOKENS = 16384
 ROW_GROUP_BYTES = 1 << 26

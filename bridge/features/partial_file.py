@@ -70,7 +70,7 @@ class PartialFile:
                 put_in_place(self._partial, self.path)
             except OSError as error:
                 raise _described(error, self.path) from error
-        except BaseException:
+        except BaseException:  # a Ctrl-C, too: nothing half-written stays
             self.discard()
             raise
         self._finalizer.detach()
@@ -163,7 +163,7 @@ def _open_locked(path: Path) -> int:
             if _is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 return descriptor
-        except BaseException:
+        except BaseException:  # a Ctrl-C, too: it would stay locked
             os.close(descriptor)
             raise
         os.close(descriptor)  # renamed or removed between opening and locking

@@ -48,7 +48,7 @@ class SentenceWriter(ABC):
         try:
             # Also where the writer is forgotten: HDF5 must not write when Python has ended.
             self._finalizer = weakref.finalize(self, _abandon, self._begin(self._partial), self._partial)
-        except BaseException:
+        except BaseException:  # a Ctrl-C, too: nothing half-written stays
             self._partial.discard()
             raise
 
@@ -122,7 +122,7 @@ class SentenceWriter(ABC):
         try:
             metadata = self.metadata
             uninterrupted(lambda: self._finish(metadata))
-        except BaseException:
+        except BaseException:  # a Ctrl-C, too: nothing half-written stays
             self._give_up()
             raise
         self._finalizer.detach()

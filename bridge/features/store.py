@@ -69,7 +69,7 @@ class FeatureStore:
                 raise unusable(
                     name, "the attribute 'layout'", f"is {layout!r}, or the attribute 'elmo_bridge' is missing"
                 )
-        except BaseException:
+        except BaseException:  # a Ctrl-C, too: HDF5 would keep the file open
             self._file.close()
             raise
 
