@@ -41,10 +41,9 @@ class RayJob:
 
 
 class Embedded(NamedTuple):
-    """What a worker did of a window: tokens whose vectors it remembered, and others."""
+    """What a worker did of a window: the tokens whose vectors it remembered."""
 
     hits: int
-    misses: int
 
 
 class RayWorker:
@@ -70,7 +69,7 @@ class RayWorker:
     def embed(self, first: int, window: list[Sentence]) -> Embedded:
         """Embeds consecutive sentences, of which `first` is the number of the first one, and writes their part."""
         job = self._job
-        before = self._encoder.token_cache_info()
+        before = self._encoder.token_cache_info().hits
         features = [np.empty((0, *job.metadata.token_shape), dtype=job.metadata.dtype)] * len(window)
         for rows in batches([len(sentence.tokens) for sentence in window], job.max_tokens, job.batch_size):
             vectors = self._encoder.embed([window[row].tokens for row in rows], job.metadata.layers)
@@ -80,5 +79,4 @@ class RayWorker:
         numbers, texts = range(first, first + len(window)), [sentence.text for sentence in window]
         check_run(job.storage, job.metadata.run)
         write_part(job.storage, first, features_table(numbers, texts, features, metadata), job.compression)
-        after = self._encoder.token_cache_info()
-        return Embedded(after.hits - before.hits, after.misses - before.misses)
+        return Embedded(self._encoder.token_cache_info().hits - before)
