@@ -14,6 +14,7 @@ from bridge.features.batches import POOL_TOKENS, BatchPlan
 from bridge.features.handles import handle_of, object_of
 from bridge.features.labels import Labels
 from bridge.features.padding import PaddedBatches
+from bridge.python_calls import counted, numpy_function
 
 if TYPE_CHECKING:
     from bridge.features.store import FeatureStore
@@ -165,17 +166,20 @@ def _batches(batches: PaddedBatches, batch_size: int, element: Callable[..., Any
 
 
 def _call(function: Callable[..., Any], arguments: list[Any], specs: list[tf.TensorSpec]) -> tuple[tf.Tensor, ...]:
-    tensors = tf.numpy_function(function, arguments, [spec.dtype for spec in specs])
+    tensors = numpy_function(function, arguments, [spec.dtype for spec in specs])
     return tuple(tf.ensure_shape(tensor, spec.shape) for tensor, spec in zip(tensors, specs, strict=True))
 
 
+@counted
 def _begin_epoch(handle: np.ndarray) -> list[np.ndarray]:
     return object_of(handle).begin_epoch()
 
 
+@counted
 def _read(handle: np.ndarray, *arguments: Any) -> list[np.ndarray]:
     return object_of(handle).read(*arguments)
 
 
+@counted
 def _pad(handle: np.ndarray, *arguments: Any) -> list[np.ndarray]:
     return object_of(handle).pad(*arguments)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from bridge.checks import check_integer
 from bridge.errors import InputTypeError, InputValueError
+from bridge.python_calls import counted, numpy_function
 from bridge.text.readers import Example, Task
 
 
@@ -134,6 +135,7 @@ class LabelledData:
         """
         check_integer("batch_size", batch_size, minimum=1)
 
+        @counted
         def order() -> np.ndarray:
             if shuffle_seed is None:
                 return np.argsort(self._lengths, kind="stable")
@@ -141,7 +143,7 @@ class LabelledData:
 
         def rows_of_an_epoch(_: tf.Tensor) -> tf.data.Dataset:
             # A call into Python at the begin of every epoch; the batches are TensorFlow's own.
-            rows = tf.numpy_function(order, [], tf.int64, stateful=True)
+            rows = numpy_function(order, [], tf.int64, stateful=True)
             return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(rows, [None]))
 
         def gather(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from bridge.errors import InputValueError
 from bridge.optional import require
+from bridge.python_calls import counted, numpy_function
 
 OUTSIDE = "O"
 ENTITY_TAG = re.compile(r"[BIES]-.+")
@@ -123,11 +124,12 @@ class EntityScores(keras.metrics.Metric):
         if tf.executing_eagerly():
             counts = tf.constant(self._count(y_true.numpy(), guessed.numpy(), known.numpy()))
         else:
-            counts = tf.numpy_function(self._count, [y_true, guessed, known], tf.int64, stateful=False)
+            counts = numpy_function(self._count, [y_true, guessed, known], tf.int64, stateful=False)
             counts = tf.ensure_shape(counts, [3])
         for variable, count in zip((self.right, self.predicted, self.gold), tf.unstack(counts), strict=True):
             variable.assign_add(count)
 
+    @counted
     def _count(self, y_true: np.ndarray, y_pred: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Entities of a batch that are right, that were predicted, and that there are."""
         # A list of sentences keeps them apart; what is unknown is outside.

@@ -10,6 +10,7 @@ import tensorflow as tf
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.errors import ProcessError
 from bridge.layers.tensors import to_tensorflow
+from bridge.python_calls import counted, py_function
 
 
 class EncoderAdapter:
@@ -39,7 +40,7 @@ class EncoderAdapter:
         arguments = [char_ids] if mask is None else [char_ids, mask]
         if tf.executing_eagerly():
             return self._callback(*arguments)
-        layers = tf.py_function(self._callback, arguments, tf.float32, name="elmo")
+        layers = py_function(self._callback, arguments, tf.float32, name="elmo")
         layers.set_shape(activations_shape(self.encoder, char_ids))
         return layers
 
@@ -55,7 +56,7 @@ def activations_shape(encoder: ElmoEncoder, char_ids: tf.Tensor) -> tuple[int | 
 def _weak_callback(encoder: ElmoEncoder) -> Callable[..., tf.Tensor]:
     reference = weakref.ref(encoder)
 
-    @tf.autograph.experimental.do_not_convert
+    @counted
     def run_elmo(char_ids: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
         alive = reference()
         if alive is None:

@@ -15,6 +15,7 @@ from bridge.errors import ProcessError, UnsupportedError
 from bridge.layers.adapter import activations_shape
 from bridge.layers.custom_gradient import custom_gradient
 from bridge.layers.tensors import tensor_with_farewell, to_tensorflow, to_torch
+from bridge.python_calls import counted, py_function
 
 
 class _Graph(NamedTuple):
@@ -96,7 +97,7 @@ def _refuse(*upstream: tf.Tensor) -> list[tf.Tensor]:
 def _call(function: Callable[..., Any], arguments: Sequence[tf.Tensor], dtypes: list[tf.DType]) -> list[tf.Tensor]:
     if tf.executing_eagerly():
         return function(*arguments)
-    return tf.py_function(function, arguments, dtypes, name="elmo")
+    return py_function(function, arguments, dtypes, name="elmo")
 
 
 class _Passes:
@@ -108,7 +109,7 @@ class _Passes:
         self._graphs: dict[int, _Graph] = {}
         self._numbers = itertools.count(1)
 
-    @tf.autograph.experimental.do_not_convert
+    @counted
     def forward_with_graph(self, *arguments: tf.Tensor) -> list[tf.Tensor]:
         """The activations, and a tensor that stands for PyTorch's graph."""
         graph = self._run(arguments, differentiable=True)
@@ -117,12 +118,12 @@ class _Passes:
         handle = tensor_with_farewell(number, self._forget)
         return [to_tensorflow(graph.activations.detach()), handle]
 
-    @tf.autograph.experimental.do_not_convert
+    @counted
     def forward(self, *arguments: tf.Tensor) -> list[tf.Tensor]:
         """The activations, and a 0: there is no graph."""
         return [to_tensorflow(self._run(arguments, differentiable=False).activations), tf.constant(0, tf.int64)]
 
-    @tf.autograph.experimental.do_not_convert
+    @counted
     def backward(self, number: tf.Tensor, upstream: tf.Tensor, *arguments: tf.Tensor) -> list[tf.Tensor]:
         """The gradient by each parameter."""
         graph = self._graphs.get(int(number))

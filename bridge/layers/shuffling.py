@@ -13,6 +13,7 @@ import tensorflow as tf
 from torch.utils import data
 
 from bridge.errors import UnsupportedError
+from bridge.python_calls import counted, py_function
 
 
 def check_order_is_kept(layer: keras.layers.Layer) -> None:
@@ -25,7 +26,7 @@ def check_order_is_kept(layer: keras.layers.Layer) -> None:
     if not tf.executing_eagerly():
         reference = weakref.ref(layer)  # a graph must not keep the layer alive
 
-        @tf.autograph.experimental.do_not_convert
+        @counted
         def check_all_threads() -> None:
             alive = reference()
             for thread, frame in sys._current_frames().items():
@@ -33,7 +34,7 @@ def check_order_is_kept(layer: keras.layers.Layer) -> None:
                 if alive is not None and thread != threading.get_ident():
                     _check(frame, alive)
 
-        tf.py_function(check_all_threads, [], [], name="check_order_is_kept")
+        py_function(check_all_threads, [], [], name="check_order_is_kept")
 
 
 def _check(frame: FrameType | None, layer: keras.layers.Layer) -> None:

@@ -323,21 +323,6 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.slow
-def test_a_process_may_end_in_the_middle(tmp_path: Path) -> None:
-    make_store(tmp_path / "features.hdf5", [4] * 600)
-    code = """
-import sys
-from bridge.features.store import FeatureStore
-iterator = iter(FeatureStore.open(sys.argv[1]).dataset(batch_size=2, pool_tokens=16))
-print(next(iterator).shape)
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "features.hdf5")]
-    for _ in range(3):
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-        assert done.stdout == "(2, 4, 3, 4)\n"
-
-
 def test_files_of_other_floats(tmp_path: Path) -> None:
     """AllenNLP's own files, changed by others."""
     features = features_of(metadata_of(), [2, 3])
