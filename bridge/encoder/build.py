@@ -15,7 +15,8 @@ from bridge.encoder.fused import FusedBiLm
 from bridge.encoder.linear import Precision
 from bridge.encoder.shared_weights import SharedWeights
 from bridge.errors import InputValueError
-from bridge.resources.checkpoint import Checkpoint
+from bridge.resources.checkpoint import Checkpoint, expected_datasets
+from bridge.resources.weight_file import check_numbers
 
 # Building borrows torch's seed and default dtype, which are the whole process's: one module at a time.
 _building = threading.Lock()
@@ -36,6 +37,7 @@ def build_elmo(
     Raises:
         MissingDependencyError: AllenNLP is not installed.
         InputValueError: AllenNLP's biLM is to be made from `SharedWeights`.
+        CheckpointError: there are numbers in the weights that are NaN or infinite.
     """
     if engine == "allennlp" and isinstance(checkpoint, SharedWeights):
         raise InputValueError(
@@ -64,6 +66,9 @@ def build_elmo(
             keep_sentence_boundaries=keep_sentence_boundaries,
             module=bilm,
         )
+    # AllenNLP reads the file by itself. Sums are fast, and may overflow where every number is one: the file decides.
+    if engine == "allennlp" and not all(parameter.sum().isfinite() for parameter in module.parameters()):
+        check_numbers(checkpoint.weight_file, expected_datasets(checkpoint.options))
     return module.to(device).eval()
 
 

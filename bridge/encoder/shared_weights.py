@@ -17,6 +17,7 @@ from bridge.errors import InputValueError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.resources.options import CharCnnOptions, ElmoOptions
+from bridge.resources.weight_file import read_weights
 
 
 class PreparedWeights(Mapping[str, np.ndarray]):
@@ -35,6 +36,9 @@ class PreparedWeights(Mapping[str, np.ndarray]):
     Args:
         options: the sizes.
         source: the datasets of `weights.hdf5` by their path: an open file, or arrays.
+
+    Raises:
+        CheckpointError: an array is asked for that has numbers in it that are NaN or infinite.
     """
 
     def __init__(self, options: ElmoOptions, source: Mapping[str, Any]) -> None:
@@ -140,7 +144,7 @@ def prepared(checkpoint: Checkpoint) -> Iterator[Mapping[str, np.ndarray]]:
 
 
 def _read(source: Mapping[str, Any], name: str, rows: Any = ...) -> torch.Tensor:
-    return torch.from_numpy(source[name][rows].astype(np.float32, copy=False))
+    return torch.from_numpy(read_weights(source, name, rows))
 
 
 def _embedding(source: Mapping[str, Any]) -> torch.Tensor:

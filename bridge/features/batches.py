@@ -72,7 +72,13 @@ class BatchPlan:
         skip_empty: bool = False,
         pool_tokens: int = POOL_TOKENS,
     ) -> None:
-        lengths = np.asarray(lengths)
+        try:
+            lengths = np.asarray(lengths)
+        except (OverflowError, RuntimeError, TypeError, ValueError) as error:  # ragged, or of another library
+            raise InputTypeError(
+                f"`lengths` must be one integer for each sentence. Received: {lengths!r:.80} ({error}). Give the "
+                "`lengths` of a FeatureStore."
+            ) from error
         if lengths.ndim != 1 or (lengths.dtype.kind not in "iu" and len(lengths)):
             raise InputTypeError(
                 "`lengths` must be one integer for each sentence. Received: an array of dtype "

@@ -13,8 +13,8 @@ from h5py import h5, h5g, h5s, h5t
 
 from bridge.features.elmo_layout import SENTENCE_TO_INDEX, no_chunk_cache
 from bridge.features.hdf5_files import (
-    MAX_COMPRESSION,
     Stored,
+    check_chunks,
     damage,
     open_dataset,
     read_attribute,
@@ -23,6 +23,8 @@ from bridge.features.hdf5_files import (
 )
 from bridge.features.keys import decode_key
 from bridge.features.metadata import FeatureMetadata
+from bridge.features.text_heap import read_text
+from bridge.untrusted_hdf5 import MAX_COMPRESSION
 
 
 class ElmoLayoutReader:
@@ -59,6 +61,7 @@ class ElmoLayoutReader:
         # Others are converted by HDF5 when it reads.
         self.dtype = np.dtype(np.float16 if self._stored_dtype.itemsize == 2 else np.float32)
         self._type = h5t.py_create(self.dtype)
+        self._sound = bytearray(self._length)  # 1 for datasets whose chunks were looked at
 
     def __len__(self) -> int:
         return self._length
@@ -91,7 +94,8 @@ class ElmoLayoutReader:
     def sentence(self, index: int) -> str | None:
         """A sentence; None where the file does not have it."""
         if self._has_sentence_keys and self._names is not None:
-            key = self._names[index].decode("utf-8", "surrogatepass")
+            with damage(self._path, self._place(index)):
+                key = self._names[index].decode("utf-8", "surrogatepass")
             return key if self._metadata is None else decode_key(key)
         return self._sentences[index] if self._sentences else None
 
@@ -138,6 +142,8 @@ class ElmoLayoutReader:
         if timesteps is None or self._metadata is None:
             return None
         checksum = read_attribute(self._file, "timesteps_crc32", self._path)
+        if timesteps.dtype.kind == "S":
+            raise unusable(self._path, "the attribute 'timesteps'", "is text, where numbers were written")
         tokens = int(timesteps.sum(dtype=np.int64))
         limit = os.path.getsize(self._path) * MAX_COMPRESSION
         if (
@@ -160,10 +166,13 @@ class ElmoLayoutReader:
         place = f"the dataset {SENTENCE_TO_INDEX!r}"
         stored = open_dataset(self._file, SENTENCE_TO_INDEX.encode(), self._path, place)
         sentences: list[str | None] = [None] * len(self)
-        places = None if self._names is None else {name.decode(): number for number, name in enumerate(self._names)}
         with damage(self._path, place):
+            places = None if self._names is None else {name.decode(): number for number, name in enumerate(self._names)}
+            check_chunks(stored, self._path, place)
+            is_heaped = getattr(h5py.check_string_dtype(stored.dtype), "length", 0) is None
+            text = read_text(self._file, stored.dataset) if is_heaped else h5py.Dataset(stored.dataset)[0]
             # Not a dict: of equal sentences it would have the last alone.
-            for sentence, line in json.loads(h5py.Dataset(stored.dataset)[0], object_pairs_hook=list):
+            for sentence, line in json.loads(text, object_pairs_hook=list):
                 sentences[int(line) if places is None else places[str(line)]] = str(sentence)
         return sentences
 
@@ -192,6 +201,9 @@ class ElmoLayoutReader:
     def _read(self, stored: Stored, index: int, features: np.ndarray) -> None:
         """Reads `(timesteps, *token_shape)`; the file has the layers first."""
         with damage(self._path, self._place(index)):
+            if not self._sound[index]:
+                check_chunks(stored, self._path, self._place(index))
+                self._sound[index] = True
             if features.ndim == 2:
                 stored.dataset.read(h5s.ALL, h5s.ALL, features, self._type)
                 return

@@ -10,18 +10,15 @@ from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5f, h5fd, h5l, h5p, h5s, h5t, h5z
+from h5py import h5a, h5d, h5f, h5fd, h5p, h5s, h5t, h5z
 
 from bridge.errors import FeatureStoreError, ResourceNotFoundError
+from bridge.untrusted_hdf5 import MAGIC, Chunks, link_fault, storage_fault
 
 Compression = Literal["gzip", "lzf"]
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 # A chunk is read and written as a whole. HDF5's own limit is 4 GiB.
 MAX_CHUNK_BYTES = 1 << 29
-SAME_SIZE = {h5z.FILTER_FLETCHER32, h5z.FILTER_SHUFFLE}
-# More than any of HDF5's compressions can save: deflate ends at 1032.
-MAX_COMPRESSION = 1100
 
 # What people have in place of a feature file, by how it begins.
 LOOKALIKES = {
@@ -112,22 +109,30 @@ def open_dataset(file: h5py.File, name: bytes, path: str, place: str, access: h5
     with damage(path, place):
         root = file.id
         try:
-            link = root.links.get_info(name)
+            fault = link_fault(root, name)
         except Exception as error:
             if root.links.exists(name):
                 raise
             raise unusable(path, place, "is missing") from error
-        if link.type != h5l.TYPE_HARD:
-            raise unusable(path, place, "is a link to somewhere else, which is not followed")
+        if fault:
+            raise unusable(path, place, fault)
         dataset = h5d.open(root, name, access)
-        shape, dtype, plist = dataset.shape, dataset.dtype, dataset.get_create_plist()
-        if plist.get_layout() == h5d.VIRTUAL or plist.get_external_count():
-            raise unusable(path, place, "has its data in another file, which is not read")
-        filters = {plist.get_filter(number)[0] for number in range(plist.get_nfilters())}
-        size, stored = math.prod(shape) * dtype.itemsize, dataset.get_storage_size()
-        if size > stored * (1 if filters <= SAME_SIZE else MAX_COMPRESSION):
-            raise unusable(path, place, f"claims {size} bytes, of which {stored} are there")
+        shape, dtype = dataset.shape, dataset.dtype
+        fault = storage_fault(dataset, root.get_filesize(), shape, dtype)
+        if fault:
+            raise unusable(path, place, fault)
         return Stored(dataset, shape, dtype)
+
+
+def check_chunks(stored: Stored, path: str, place: str) -> None:
+    """Looks into every chunk of a dataset before HDF5 unpacks it.
+
+    Raises:
+        FeatureStoreError: more would come out of one than belongs there.
+    """
+    fault = Chunks(stored.dataset, stored.dtype).fault()
+    if fault:
+        raise unusable(path, place, fault)
 
 
 def read_all(stored: Stored) -> np.ndarray:

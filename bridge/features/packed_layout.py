@@ -23,6 +23,7 @@ from h5py import h5d, h5p, h5s, h5t
 from bridge.features.hdf5_files import (
     Compression,
     Stored,
+    check_chunks,
     creation_plist,
     damage,
     open_dataset,
@@ -33,6 +34,7 @@ from bridge.features.hdf5_files import (
 )
 from bridge.features.metadata import FeatureMetadata
 from bridge.features.uninterrupted import uninterrupted
+from bridge.untrusted_hdf5 import Chunks
 
 CHUNK_BYTES = 1 << 18
 # Written at once: HDF5's cost of a write is that of several chunks.
@@ -207,6 +209,7 @@ class PackedLayoutReader:
         if stored.shape != (sentences + 1,) or stored.dtype != np.int64:
             raise unusable(self._path, place, f"{_form(stored)}, where {(sentences + 1,)} and int64 fit the metadata")
         with damage(self._path, place):
+            check_chunks(stored, self._path, place)
             offsets = read_all(stored)
         if offsets[0] != 0 or offsets[-1] != end or (np.diff(offsets) < 0).any():
             raise unusable(self._path, place, f"does not rise from 0 to {end}")
@@ -232,9 +235,13 @@ class _Rows:
         self._row_shape, self._path, self._name = shape[1:], path, name
         self._start = (0,) * len(self._row_shape)
         self._type = h5t.py_create(self._dtype)
+        self._chunks = Chunks(self._dataset, self._dtype)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        with damage(self._path, f"the dataset {self._name!r}, rows {start} to {stop},"):
+        place = f"the dataset {self._name!r}, rows {start} to {stop},"
+        with damage(self._path, place):
+            if fault := self._chunks.fault(int(start), int(stop)):
+                raise unusable(self._path, place, fault)
             shape = (int(stop - start), *self._row_shape)
             rows = np.empty(shape, dtype=self._dtype)
             if rows.size:

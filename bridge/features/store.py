@@ -18,6 +18,7 @@ from bridge.features.hdf5_files import Compression, open_for_reading, read_text_
 from bridge.features.metadata import FeatureMetadata
 from bridge.features.packed_layout import PackedLayoutReader
 from bridge.features.writer import FeatureWriter, Layout
+from bridge.packages import require_packages
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 
@@ -221,6 +222,7 @@ class FeatureStore:
 
     def dataset(self, *args: Any, **kwargs: Any) -> Any:
         """The features as a `tf.data.Dataset` of batches: see `bridge.features.dataset`."""
+        require_packages("tensorflow")
         from bridge.features.dataset import feature_dataset  # noqa: PLC0415 - TensorFlow is imported only for this
 
         return feature_dataset(self, *args, **kwargs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 import tempfile
 import weakref
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,58 @@ import h5py
 from bridge.errors import BridgeError, CheckpointError, ConfigError, ResourceNotFoundError
 from bridge.resources.checkpoint import Checkpoint, expected_datasets
 from bridge.resources.config import ElmoConfig
-from bridge.resources.options import ElmoOptions
+from bridge.resources.options import ElmoOptions, parse_options
 
 OPTIONS_FILE, WEIGHT_FILE = "options.json", "weights.hdf5"
 # Copies of what came out of saved files, while a layer uses them: its clones find them here.
 _copies: weakref.WeakValueDictionary[str, Checkpoint] = weakref.WeakValueDictionary()
+# Ten times the original model. Where weights are not there yet, only what the saved model says limits their size.
+MAX_HOLLOW_BYTES = 4 << 30
 VARIABLES = ("ELMO_CONFIG", "ELMO_OPTIONS_FILE", "ELMO_WEIGHT_FILE")
+
+
+def config_of(saved: Any) -> Any:
+    """What a saved layer was made with.
+
+    Raises:
+        ConfigError: no layer saves such a thing.
+    """
+    if not isinstance(saved, dict):
+        return saved
+    names = {item.name for item in fields(ElmoConfig) if item.compare}
+    if not saved.keys() <= names or not {"options_file", "weight_file"} <= saved.keys():
+        raise ConfigError(
+            f"A saved `config` must have options_file and weight_file, and may have the checksums. Received: {saved}. "
+            "Save the model again."
+        )
+    return ElmoConfig(**saved)
+
+
+def saved_checkpoint(
+    config: Any, fingerprint: str | None, options: dict[str, Any] | None
+) -> tuple[Checkpoint, BridgeError | None]:
+    """The weights of a saved layer; or hollow ones, and why no others are there, if the saved file has them itself.
+
+    Args:
+        config: where they were.
+        fingerprint: theirs; None in a file that was not saved by a layer, from which nothing is downloaded either.
+        options: theirs, if the file has the weights.
+
+    Raises:
+        ResourceNotFoundError, CheckpointError: see `find_checkpoint`.
+    """
+    if fingerprint is None:
+        return Checkpoint.open(config, download=False), None
+    if not isinstance(fingerprint, str):
+        raise CheckpointError(
+            f"The `fingerprint` of a saved model must be a string. Received: {fingerprint!r:.80}. Save the model again."
+        )
+    try:
+        return find_checkpoint(config, fingerprint), None
+    except (ResourceNotFoundError, CheckpointError) as error:
+        if options is None:
+            raise
+        return hollow_checkpoint(parse_options(json.dumps(options).encode(), "a saved model")), error
 
 
 def find_checkpoint(config: Any, fingerprint: str) -> Checkpoint:
@@ -59,13 +108,27 @@ def find_checkpoint(config: Any, fingerprint: str) -> Checkpoint:
 
 
 def hollow_checkpoint(options: ElmoOptions) -> Checkpoint:
-    """A checkpoint of these sizes with zeros for weights, for a layer whose own will come out of its saved file."""
+    """A checkpoint of these sizes with zeros for weights, for a layer whose own will come out of its saved file.
+
+    Raises:
+        CheckpointError: the sizes are larger than any model's.
+    """
+    shapes = expected_datasets(options)
+    claimed = 4 * sum(math.prod(shape) for shape in shapes.values())
+    if claimed > MAX_HOLLOW_BYTES:
+        raise CheckpointError(
+            f"The options inside a saved model must be those of an ELMo biLM. Received: sizes of {claimed} bytes of "
+            f"weights, more than {MAX_HOLLOW_BYTES}. Load it only if you know where it comes from: put its original "
+            "weight files back first."
+        )
     folder = _temporary_folder()
     (folder / OPTIONS_FILE).write_text(options.model_dump_json(), encoding="utf-8")
     with h5py.File(folder / WEIGHT_FILE, "w") as file:
-        for name, shape in expected_datasets(options).items():
+        for name, shape in shapes.items():
             file.create_dataset(name, shape, "float32")  # nothing is written: HDF5 reads it as zeros
-    return _open_temporary(folder)
+    # Not opened: a checkpoint whose weights are not in its file is refused.
+    config = ElmoConfig(str(folder / OPTIONS_FILE), str(folder / WEIGHT_FILE))
+    return _kept(Checkpoint(config, folder / OPTIONS_FILE, folder / WEIGHT_FILE, options), folder)
 
 
 def keep_copy(folder: Path) -> Checkpoint:
@@ -78,7 +141,7 @@ def keep_copy(folder: Path) -> Checkpoint:
     try:
         for name in (OPTIONS_FILE, WEIGHT_FILE):
             shutil.copyfile(folder / name, copies / name)
-        checkpoint = _open_temporary(copies)
+        checkpoint = _kept(open_folder(copies), copies)
     except (FileNotFoundError, CheckpointError) as error:
         shutil.rmtree(copies)
         raise CheckpointError(
@@ -98,8 +161,8 @@ def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="elmo-keras-bridge-"))
 
 
-def _open_temporary(folder: Path) -> Checkpoint:
-    checkpoint = open_folder(folder)
+def _kept(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """That checkpoint; its folder goes with it."""
     weakref.finalize(checkpoint, _remove, folder, os.getpid())
     return checkpoint
 

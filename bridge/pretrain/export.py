@@ -10,9 +10,11 @@ import h5py
 import numpy as np
 
 from bridge.errors import InputValueError
-from bridge.resources.checkpoint import expected_datasets, is_loadable
+from bridge.resources.checkpoint import expected_datasets
 from bridge.resources.config import ElmoConfig
 from bridge.resources.options import ElmoOptions
+from bridge.resources.weight_file import is_loadable
+from bridge.whole_file import write_file
 
 if TYPE_CHECKING:  # writing needs no PyTorch
     import torch
@@ -68,7 +70,7 @@ def _file_gates(values: np.ndarray, forget_bias: float = 0.0) -> np.ndarray:
 
 
 def write_checkpoint(folder: Path, options: ElmoOptions, weights: Mapping[str, np.ndarray]) -> ElmoConfig:
-    """Writes both files into `folder`. The same arguments give the same bytes.
+    """Writes both files into `folder`, each as a whole or not at all. The same arguments give the same bytes.
 
     Args:
         folder: made if it is not there; files of these names in it are replaced.
@@ -92,8 +94,13 @@ def write_checkpoint(folder: Path, options: ElmoOptions, weights: Mapping[str, n
         raise InputValueError(f"`weights` must be the datasets that `options` describe. Received: {'; '.join(wrong)}.")
     folder.mkdir(parents=True, exist_ok=True)
     options_file, weight_file = folder / "options.json", folder / "weights.hdf5"
-    options_file.write_text(options.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    with h5py.File(weight_file, "w", libver="earliest", track_order=False) as file:
-        for name in expected:  # in the order of `weights` the bytes would depend on it
-            file.create_dataset(name, data=weights[name], track_times=False)
+    text = options.model_dump_json(indent=2) + "\n"
+
+    def write(path: Path) -> None:
+        with h5py.File(path, "w", libver="earliest", track_order=False) as file:
+            for name in expected:  # in the order of `weights` the bytes would depend on it
+                file.create_dataset(name, data=weights[name], track_times=False)
+
+    write_file(weight_file, write)
+    write_file(options_file, lambda path: path.write_text(text, encoding="utf-8"))
     return ElmoConfig(str(options_file), str(weight_file))

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import h5py
-import numpy as np
 
 from bridge.errors import BridgeError, CheckpointError, ResourceNotFoundError
 from bridge.resources.config import REMOTE, ElmoConfig
 from bridge.resources.fetch import fetch
 from bridge.resources.options import ElmoOptions, read_options
+from bridge.resources.weight_file import check_weight_file
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
-
-# Numbered parts of a biLM: AllenNLP ignores those beyond what the options say, and computes something else.
-NUMBERED_PARTS = re.compile(r"(CNN/W_cnn_|CNN/b_cnn_|CNN_high_|RNN_[01]/RNN/MultiRNNCell/Cell)\d+")
-
-# What people have in place of an HDF5 file, by how it begins.
-LOOKALIKES = {
-    b"{": "JSON. Are `options_file` and `weight_file` swapped?",
-    b"<": "an HTML or XML page, such as a server's error page. Download the file again.",
-    b"version https://git-lfs": "a Git LFS pointer. Run `git lfs pull`.",
-    b"PK\x03\x04": "a ZIP archive or a PyTorch checkpoint. Give the published `weights.hdf5`.",
-    b"\x1f\x8b": "gzip-compressed. Unpack it first.",
-    b"\x89HDF\r\n\x1a\n": "a damaged or truncated HDF5 file. Download it again.",
-    b"": "neither JSON nor HDF5, is empty or damaged. Download it again, and give its `weight_sha256`.",
-}
 
 
 @dataclass(frozen=True)
@@ -93,7 +75,7 @@ class Checkpoint:
         described = _described(config.weight_file, config.weight_origin, weight_file)
         try:
             _check_sha256(weight_file, config.weight_sha256, "weight_sha256", described)
-            _check_weights(weight_file, options, described)
+            check_weight_file(weight_file, expected_datasets(options) if options else None, described)
         except (CheckpointError, OSError) as error:
             problems.append(_as_problem(error, described))
         if problems or options is None:
@@ -149,11 +131,6 @@ def expected_datasets(options: ElmoOptions) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def is_loadable(dtype: np.dtype) -> bool:
-    """Whether PyTorch can take over an array of this dtype as float32."""
-    return dtype.kind == "f" and dtype.isnative and dtype.itemsize <= 8
-
-
 def _described(path: str, origin: str, local: Path) -> str:
     """How messages call a file. The cache would give a damaged download again and again: say where it is."""
     cached = f"; to fetch it again, delete {str(local)!r}" if REMOTE.match(path) else ""
@@ -171,49 +148,6 @@ def _check_sha256(path: Path, expected: str | None, argument: str, described: st
             f"expected {expected.lower()}. The file is damaged or another one: fetch it again, or correct the "
             "checksum."
         )
-
-
-def _check_weights(path: Path, options: ElmoOptions | None, described: str) -> None:
-    """Raises one CheckpointError that lists every dataset that is missing, wrong or unexpected."""
-    try:
-        with h5py.File(path, "r") as file:
-            problems = list(_dataset_problems(file, expected_datasets(options))) if options else []
-    except (PermissionError, BlockingIOError):  # the latter: another program writes it
-        raise
-    except Exception as error:  # for damage h5py raises OSError, RuntimeError, TypeError, UnicodeDecodeError ...
-        with open(path, "rb") as raw:
-            head = raw.read(64).lstrip()
-        kind = next(text for magic, text in LOOKALIKES.items() if head.startswith(magic))
-        raise CheckpointError(
-            f"`weight_file` must be an HDF5 file. Received: {described}, which looks like {kind} ({error})"
-        ) from error
-    if problems:
-        listed = "\n".join(f"  - {problem}" for problem in problems)
-        raise CheckpointError(
-            f"`weight_file` must hold the weights that `options_file` describes. Received: {described}, in "
-            f"which:\n{listed}\nUse the options file and the weight file of the same model."
-        )
-
-
-def _dataset_problems(file: h5py.File, expected: dict[str, tuple[int, ...]]) -> Iterator[str]:
-    for name, shape in expected.items():
-        dataset = file.get(name)
-        if not isinstance(dataset, h5py.Dataset):
-            received = "missing" if dataset is None else "is a group"
-            yield f"{name}: {received}, must be a float dataset of shape {shape}"
-        elif dataset.shape != shape:
-            yield f"{name}: has shape {dataset.shape}, must be {shape}"
-        elif not is_loadable(dataset.dtype):
-            yield f"{name}: has dtype {dataset.dtype}, must be float16, float32 or float64 in native byte order"
-
-    names: list[str] = []
-    file.visit(names.append)
-    for part in sorted(_numbered_parts(names) - _numbered_parts(expected)):
-        yield f"{part}: is there, and the options do not mention it"
-
-
-def _numbered_parts(names: Iterable[str]) -> set[str]:
-    return {match[0] for name in names if (match := NUMBERED_PARTS.match(name))}
 
 
 def _as_problem(error: BridgeError | OSError, described: str) -> str:

@@ -6,15 +6,14 @@ that lists these ways. Both files always come from one source: a mixture of two 
 
 from __future__ import annotations
 
-import configparser
 import difflib
 import os
 import re
-import textwrap
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bridge.errors import ConfigError, InputTypeError, ResourceNotFoundError
+from bridge.resources.ini_file import FORM, line_of, read_ini
 
 MODELS_FILE = Path(__file__).with_name("models.ini")
 # Any scheme: `cached_path` knows which ones it can fetch. Two letters at least: `C://` is a path of Windows.
@@ -24,11 +23,12 @@ REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 MODELS_URL_VARIABLE = "ELMO_MODELS_URL"
 DEFAULT_VARIABLES = {MODELS_URL_VARIABLE: "https://s3-us-west-2.amazonaws.com/allennlp/models/elmo"}
 
+VARIABLE = r"\$\{(\w+)\}"
+
 WAYS = (
     "Give one of: `config=` with an INI file, a named model or ElmoConfig(options_file, weight_file); "
     "the environment variables ELMO_OPTIONS_FILE and ELMO_WEIGHT_FILE; the environment variable ELMO_CONFIG."
 )
-FORM = "Write a line [ELMO], and below it the lines `options_file = PATH` and `weight_file = PATH`, as UTF-8 text."
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,9 @@ class ElmoConfig:
 
         Args:
             config: an INI file with an `[ELMO]` section (`options_file`, `weight_file`, optionally
-                `options_sha256` and `weight_sha256`; relative paths are relative to the INI file; `~` and
-                `${VAR}` expand), the name of a model in `ElmoConfig.named_models()`, or an `ElmoConfig`.
+                `options_sha256` and `weight_sha256`; relative paths are relative to the INI file, and may go up by
+                `..`; `~` and `${VAR}` expand, in a URL only one `${VAR}` and at its beginning), the name of a model in
+                `ElmoConfig.named_models()`, or an `ElmoConfig`.
             options_file, weight_file: both or neither; they win over `config`. Relative paths are relative to
                 the working directory.
 
@@ -125,7 +126,7 @@ class ElmoConfig:
     @staticmethod
     def named_models() -> list[str]:
         """The names that `config=` accepts beside INI files."""
-        return list(_read_ini(MODELS_FILE).sections())
+        return list(read_ini(MODELS_FILE).sections())
 
 
 def _from_environment() -> ElmoConfig:
@@ -182,12 +183,12 @@ def _from_config(config: str | os.PathLike[str], origin: str) -> ElmoConfig:
 
 def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
     """One section of an INI file; `described` is how messages call it."""
-    parser = _read_ini(path)
+    parser = read_ini(path)
     matches = [section for section in parser.sections() if section.lower() == name.lower()]
     if len(matches) != 1:
         raise ConfigError(
             f"An INI file must have one section [{name}]. Received: {described} with "
-            f"{', '.join(f'[{section}]' for section in parser.sections()) or 'no section'}. {FORM}"
+            f"{', '.join(f'[{section}]' for section in parser.sections())[:200] or 'no section'}. {FORM}"
         )
     section = parser[matches[0]]
     required, optional = ("options_file", "weight_file"), ("options_sha256", "weight_sha256")
@@ -198,10 +199,10 @@ def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
     if problems:
         raise ConfigError(
             f"Section [{matches[0]}] must have {' and '.join(required)}, and may have {' and '.join(optional)}. "
-            f"Received: {described}, in which {', '.join(problems)}."
+            f"Received: {described}, in which {', '.join(problems)[:1000]}."
         )
     # Of the packaged file no user knows a line.
-    lines = {key: "" if path == MODELS_FILE else f", line {_line_of(path, matches[0], key)}" for key in section}
+    lines = {key: "" if path == MODELS_FILE else f", line {line_of(path, matches[0], key)}" for key in section}
     origins = {key: described + line for key, line in lines.items()}
     files = [_relative_to(path.parent, _expand(section[key], origins[key])) for key in required]
     digests = [section.get(key) or None for key in optional]
@@ -209,33 +210,6 @@ def _from_section(path: Path, name: str, described: str) -> ElmoConfig:
         return ElmoConfig(*files, *digests, *(origins[key] for key in required))
     except ConfigError as error:  # a checksum, and it does not know where it was read
         raise ConfigError(f"{error} It was read from section [{matches[0]}] of {described}.") from None
-
-
-def _read_ini(path: Path) -> configparser.ConfigParser:
-    # No interpolation: `%` is an ordinary character of paths and URLs.
-    parser = configparser.ConfigParser(interpolation=None, default_section="")
-    try:
-        # utf-8-sig: Windows editors begin a file with a byte order mark.
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
-    except (configparser.Error, UnicodeDecodeError, OSError) as error:
-        raise ConfigError(
-            f"`config` must be an INI file with an [ELMO] section. Received: {path}, which can't be read as one: "
-            f"{textwrap.shorten(str(error), 300)}. {FORM} "
-            "The files of a model themselves are given as ElmoConfig(options_file, weight_file)."
-        ) from error
-    return parser
-
-
-def _line_of(path: Path, section: str, key: str) -> int:
-    """Line number of a key, which configparser does not keep."""
-    current = ""
-    # Not `splitlines()`: to configparser a form feed or U+2028 ends no line.
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if header := re.match(r"\[(?P<name>.+)\]", line.strip()):
-            current = header["name"]
-        elif current == section and re.match(rf"\s*{re.escape(key)}\s*[=:]", line, re.IGNORECASE):
-            return number
-    raise AssertionError(f"configparser found {key} in [{section}], and a scan of {path} did not")
 
 
 def _expand(value: str, origin: str) -> str:
@@ -251,7 +225,15 @@ def _expand(value: str, origin: str) -> str:
             )
         return found.rstrip("/") if name == MODELS_URL_VARIABLE else found
 
-    return re.sub(r"\$\{(\w+)\}", replacement, value)
+    expanded = re.sub(VARIABLE, replacement, value)
+    # A stranger's INI file must not send what is in the environment, such as a password, to a server of its choice.
+    if REMOTE.match(expanded) and (inside := re.search(VARIABLE, re.sub(rf"^{VARIABLE}(?=/|$)", "", value))):
+        raise ConfigError(
+            "A ${VAR} in a URL of an INI file must stand at its beginning, for all of `https://server/folder`: what "
+            f"stands behind is sent to a server. Received: {value!r} from {origin}, with {inside[0]} in the middle. "
+            "Write the URL itself, or put the whole of it into a variable."
+        )
+    return expanded
 
 
 def _relative_to(folder: Path, path: str) -> str:

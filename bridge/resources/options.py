@@ -6,6 +6,8 @@ uses are allowed and ignored.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,9 +16,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from bridge.errors import CheckpointError
+from bridge.resources.lookalikes import JSON, UNKNOWN, lookalike
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
+from bridge.untrusted_hdf5 import MAGIC
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# The published ones have less than a kilobyte.
+MAX_BYTES = 1 << 20
+MAX_LISTED = 20
 
 # Bounded: every layer has its own datasets, and a slip of the keyboard must not list a billion as missing.
 MAX_LAYERS = 100
@@ -64,6 +70,7 @@ class CharCnnOptions(_Section):
     embedding: EmbeddingOptions
     filters: Annotated[
         tuple[tuple[Annotated[int, Field(gt=0, le=MAX_CHARACTERS_PER_TOKEN)], PositiveInt], ...],
+        Field(max_length=MAX_LAYERS),
         _must("list at least one [width, number of filters]", bool),
     ]
     n_highway: Annotated[int, Field(ge=0, le=MAX_LAYERS)]
@@ -103,23 +110,59 @@ def read_options(path: Path, described: str) -> ElmoOptions:
         described: how error messages call the file: its path and where that path came from.
 
     Raises:
-        CheckpointError: it is not JSON (with line and column), or keys are missing or wrong (all of them are
-            listed).
+        CheckpointError: it is not JSON (with line and column), keys are missing or wrong (all of them are listed) or
+            there twice, or it is larger than any options file.
     """
-    content = path.read_bytes()
-    if content.startswith(HDF5_SIGNATURE):
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if content.startswith(MAGIC):
         raise CheckpointError(
             f"`options_file` must be a JSON text file. Received: {described}, which is an HDF5 file. "
             "Are `options_file` and `weight_file` swapped?"
         )
+    if len(content) > MAX_BYTES:
+        raise CheckpointError(_refusal(described, [f"more than {MAX_BYTES} bytes, which no options file has"]))
+    kind = lookalike(path)
+    return parse_options(content, described, "" if kind in (JSON, UNKNOWN) else f" It looks like {kind}")
+
+
+def parse_options(content: bytes, described: str, remedy: str = "") -> ElmoOptions:
+    """Validates the JSON of an options file; `remedy` ends the message where it is no JSON at all.
+
+    Raises:
+        CheckpointError: see `read_options`.
+    """
     try:
-        return ElmoOptions.model_validate_json(content)
+        options = ElmoOptions.model_validate_json(content)
+        # Once more, for what the first parser takes and others read otherwise.
+        json.loads(content, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except ValidationError as error:
-        problems = "\n".join(f"  - {_problem(detail, content)}" for detail in error.errors())
-        raise CheckpointError(
-            f"`options_file` must hold the options of an ELMo biLM. Received: {described}, in which:\n{problems}\n"
-            "Use the options file that came with the weights."
-        ) from error
+        problems = [_problem(detail, content) for detail in error.errors()]
+        raise CheckpointError(_refusal(described, problems) + remedy) from error
+    except ValueError as error:
+        raise CheckpointError(_refusal(described, [str(error)])) from error
+    return options
+
+
+def _refusal(described: str, problems: list[str]) -> str:
+    listed = "\n".join(f"  - {problem}" for problem in problems[:MAX_LISTED])
+    more = f"\n  - and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
+    return (
+        f"`options_file` must hold the options of an ELMo biLM. Received: {described}, in which:\n{listed}{more}\n"
+        "Use the options file that came with the weights."
+    )
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = Counter(key for key, _ in pairs)
+    if len(keys) < len(pairs):
+        twice = keys.most_common(1)[0][0]
+        raise ValueError(f"{twice!r:.80}: is there twice, and parsers differ in which one they take")
+    return dict(pairs)
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant}: JSON has no such number")
 
 
 def _problem(detail: ErrorDetails, content: bytes) -> str:

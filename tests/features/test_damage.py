@@ -210,6 +210,11 @@ ELMO_DAMAGE: dict[str, tuple[Callable[[h5py.File], Any], str]] = {
     "text": (lambda file: replace(file, "3", "text"), "the dataset '3'"),
     "other lengths": (lambda file: file.attrs.__setitem__("timesteps", np.zeros(7, "i4")), "'timesteps' does not fit"),
     "fewer lengths": (lambda file: file.attrs.__setitem__("timesteps", np.zeros(3, "i4")), "'timesteps' does not fit"),
+    "text for lengths": (lambda file: file.attrs.__setitem__("timesteps", np.bytes_("{}")), "'timesteps' is text"),
+    "text for a checksum": (
+        lambda file: file.attrs.__setitem__("timesteps_crc32", np.bytes_("{}")),
+        "'timesteps' does not fit",
+    ),
     "no checksum": (lambda file: file.attrs.__delitem__("timesteps_crc32"), "'timesteps' does not fit"),
     "no sentences": (lambda file: replace(file, "sentence_to_index", ["no JSON"]), "'sentence_to_index' can't be read"),
     "other sentences": (lambda file: replace(file, "sentence_to_index", ['{"a": "99"}']), "'sentence_to_index'"),

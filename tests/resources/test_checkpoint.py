@@ -133,7 +133,7 @@ NOT_FLOAT = "must be float16, float32 or float64 in native byte order"
     ("change", "fault"),
     [
         (delete, "missing, must be a float dataset of shape (40,)"),
-        (dangling_link, "missing, must be a float dataset of shape (40,)"),
+        (dangling_link, "is a link to somewhere else, which is not followed, must be a float dataset of shape (40,)"),
         (empty_group, "is a group, must be a float dataset of shape (40,)"),
         (replaced(np.zeros(41, np.float32)), "has shape (41,), must be (40,)"),
         (replaced(np.zeros((40, 1), np.float32)), "has shape (40, 1), must be (40,)"),
@@ -230,15 +230,16 @@ def test_swapped_files(model: ElmoConfig) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "empty or damaged"),
+        (b"", "an empty file. Download it again"),
         (b'{"lstm": 1}', "JSON. Are `options_file` and `weight_file` swapped?"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (b"PK\x03\x04rest", "ZIP archive or a PyTorch checkpoint"),
         (b"\x1f\x8brest", "Unpack it"),
-        (b"\x80\x04rest", "neither JSON nor HDF5"),
+        (b"\x80\x04rest", "a Python pickle, which is never loaded"),
+        (b"rest", "neither JSON nor HDF5"),
         (b"\x89HDF\r\n\x1a\nrest", "truncated HDF5 file. Download it again"),
     ],
-    ids=["empty", "JSON", "LFS", "ZIP", "gzip", "pickle", "HDF5"],
+    ids=["empty", "JSON", "LFS", "ZIP", "gzip", "pickle", "text", "HDF5"],
 )
 def test_weight_file_that_is_no_hdf5(content: bytes, words: str, model: ElmoConfig) -> None:
     Path(model.weight_file).write_bytes(content)

@@ -201,11 +201,12 @@ def test_unreadable_ini_file(open_folder: Path, unreadable: Callable[[Path], Non
         ("a.zip!in/a.json", "FOLDER/a.zip!in/a.json"),
         *((url, url) for url in ("http://h/a%20b;c#d", "https://h/a", "s3://b/a", "gs://b/a", "hf://u/r/a")),
         ("HTTPS://h/a", "HTTPS://h/a"),
-        ("https://h/${DATA}", "https://h//data"),
+        ("${MIRROR}/a", "https://h/m/a"),
     ],
 )
 def test_paths_of_an_ini_file(value: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", "/data")
+    monkeypatch.setenv("MIRROR", "https://h/m")
     monkeypatch.setenv("HOME", "/home/me")
     config = ElmoConfig.load(ini(tmp_path, f"[ELMO]\noptions_file = {value}\nweight_file = {value}.hdf5\n"))
     expected = expected.replace("FOLDER", str(tmp_path)).replace("HOME", "/home/me")

@@ -120,20 +120,24 @@ def test_cut_download_is_not_kept(server: Server) -> None:
 @pytest.mark.parametrize("member", ["", "!in/o.json"])
 def test_urls_go_through_cached_path(url: str, member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
+    with zipfile.ZipFile(tmp_path / "a", "w") as archive:
+        archive.writestr("in/o.json", "content")
 
-    def cached_path(path: str, extract_archive: bool) -> Path:
-        calls.append((path, extract_archive))
-        return tmp_path if "u/r" in path else Path(__file__)
+    def cached_path(path: str) -> Path:
+        calls.append(path)
+        return tmp_path if "u/r" in path else tmp_path / "a"
 
     monkeypatch.setattr("cached_path.cached_path", cached_path)
     if "u/r" in url:
         not_found(url + member, "is a folder", "Name the file in it")  # as a whole repository is
+    elif member:
+        assert fetch(url + member, ORIGIN).read_text() == "content"
     else:
-        assert fetch(url + member, ORIGIN) == Path(__file__)
-    assert calls == [(url + member, bool(member))]
+        assert fetch(url, ORIGIN) == tmp_path / "a"
+    assert calls == [url]
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2"])
 @pytest.mark.parametrize("remote", [False, True])
 def test_archive_member(kind: str, remote: bool, small: ElmoConfig, server: Server, tmp_path: Path) -> None:
     archive = tmp_path / f"model.{kind}"
@@ -142,7 +146,7 @@ def test_archive_member(kind: str, remote: bool, small: ElmoConfig, server: Serv
             writer.write(small.options_file, "in/o n.json")
             writer.write(small.weight_file, "in/w.hdf5")
     else:
-        with tarfile.open(archive, "w:gz") as tar:
+        with tarfile.open(archive, f"w:{kind.removeprefix('tar').removeprefix('.')}") as tar:  # type: ignore[call-overload]
             tar.add(small.options_file, "in/o n.json")
             tar.add(small.weight_file, "in/w.hdf5")
     server.files["/model"] = archive.read_bytes()
