@@ -25,9 +25,9 @@ from types import ModuleType
 from typing import Any
 
 from bridge.errors import MissingDependencyError
+from bridge.packages import INSTALL_COMMAND
 
 ELMO_MODULE = "allennlp.modules.elmo"
-INSTALL_COMMAND = "pip install --no-deps allennlp==2.10.1"
 
 # Third-party packages that AllenNLP 2.10.1 imports and its ELMo does not need. cached_path is here because the
 # bridge hands over local files, tqdm because AllenNLP switches off its monitor thread for the whole process.

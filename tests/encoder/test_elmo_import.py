@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.encoder.elmo_import import INSTALL_COMMAND
+from bridge.packages import INSTALL_COMMAND
 
 # What AllenNLP imports on the way to its ELMo, and a user may have in any version.
 PACKAGES = [
