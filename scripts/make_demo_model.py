@@ -2,9 +2,14 @@
 
 A language model of both directions, as in Peters et al. 2018, in AllenNLP's own modules. It takes three and a
 half minutes. The same seed and the same versions give the same weights on the same kind of processor.
+
+Beside it go the numbers that `elmo-bridge doctor` expects of it, computed by the tests' NumPy ELMo in float64, and
+compared with AllenNLP's before they are written. `--reference` writes them alone, for the model that is there.
 """
 
+import json
 import random
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,13 +18,14 @@ import make_demo_sentences
 import numpy as np
 import torch
 
-from bridge import batch_to_ids
+from bridge import Checkpoint, ElmoConfig, ElmoEncoder, batch_to_ids
 from bridge.encoder.elmo_import import import_elmo
 from bridge.pretrain.export import bilm_weights, write_checkpoint
 from bridge.pretrain.weights import initial_weights
 from bridge.resources.options import ElmoOptions
 
-FOLDER = Path(__file__).resolve().parent.parent / "bridge" / "resources" / "demo"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "bridge" / "resources" / "demo"
 PROJECTION_DIM = 64
 OPTIONS = {
     "lstm": {
@@ -42,7 +48,8 @@ OPTIONS = {
 SEED = 11
 SENTENCES, HELD_OUT = 3000, 200
 EPOCHS, BATCH_SIZE, LEARNING_RATE = 8, 32, 3e-3
-
+# Known and unknown words, letters of two bytes, and lengths that need padding.
+REFERENCE_SENTENCES = [["The", "soup", "was", "not", "bad", "."], ["\u00c4rzte", "loved", "it"], ["Hmm"]]
 
 CONSEQUENCES = {
     True: ("we stayed", "we smiled", "we thanked them", "we told our friends", "everybody cheered"),
@@ -97,8 +104,35 @@ class LanguageModel(torch.nn.Module):
         return (losses[0] + losses[1]) / 2
 
 
+def write_reference(config: ElmoConfig, path: Path) -> None:
+    """Writes the model's layers of the reference sentences, and its fingerprint, as JSON."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import reference  # noqa: PLC0415
+
+    options, weights = reference.read_checkpoint(config.options_file, config.weight_file)
+    ids = reference.character_ids(REFERENCE_SENTENCES)
+    activations, mask = reference.remove_boundaries(*reference.bilm(options, weights, ids)[:2])
+    layers = [row[:length] for row, length in zip(activations, mask.sum(axis=1), strict=True)]
+    allennlps = ElmoEncoder(config, engine="allennlp").embed(REFERENCE_SENTENCES)
+    difference = max(np.abs(ours - theirs).max() for ours, theirs in zip(layers, allennlps, strict=True))
+    if difference > 1e-5:
+        raise SystemExit(f"the NumPy ELMo and AllenNLP's differ by {difference:.1e}")
+    content = {
+        "fingerprint": Checkpoint.open(config).fingerprint,
+        "sentences": REFERENCE_SENTENCES,
+        "layers": [np.round(values, 6).tolist() for values in layers],
+    }
+    path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {difference:.1e} from AllenNLP")
+
+
 def main() -> None:
-    """Trains and writes the model."""
+    """Trains and writes the model, and its reference."""
+    if sys.argv[1:] == ["--reference"]:
+        write_reference(ElmoConfig.load("demo"), FOLDER / "reference.json")
+        return
+    if sys.argv[1:]:
+        raise SystemExit("usage: make_demo_model.py [--reference]")
     torch.manual_seed(SEED)
     torch.set_num_threads(1)  # the same sums in the same order everywhere, and faster at this size
     sentences = unlabelled_sentences()
@@ -127,6 +161,7 @@ def main() -> None:
 
     written = write_checkpoint(FOLDER, options, bilm_weights(bilm))
     print(f"{Path(written.weight_file).name}: {Path(written.weight_file).stat().st_size / 1e6:.1f} MB")
+    write_reference(written, FOLDER / "reference.json")
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import typer
 
 from bridge import BridgeError, __version__
 from bridge.cli.convert import convert
+from bridge.cli.doctor import doctor
 from bridge.cli.embed import embed
 from bridge.cli.evaluate import evaluate
+from bridge.cli.inspect import inspect
 from bridge.cli.predict import predict
 from bridge.cli.train import train
 
@@ -22,6 +24,8 @@ app.command()(convert)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(inspect)
+app.command()(doctor)
 
 
 def _print_version(wanted: bool) -> None:
@@ -40,13 +44,18 @@ def elmo_bridge(
 
 
 def main() -> None:
-    """Runs the command; an error of the bridge or of the file system is one line on stderr and exit code 1."""
+    """Runs the command; an error of the bridge or of the file system is one line on stderr and exit code 1.
+
+    Ctrl-C is exit code 130, as in a shell.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported: it would greet every run
     try:
         app()
     except (BridgeError, OSError) as error:  # their messages are written for users
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+    except KeyboardInterrupt:  # before or after typer, which has its own way, is in charge
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
