@@ -1,10 +1,11 @@
 # Every target sets up .venv first, so each works as the first command ever typed.
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/ready
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test slow lint bench
+.PHONY: help setup demo test slow matrix lint bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +16,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "This project needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
 	       "Name another one, such as: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps allennlp==2.10.1
 	@touch $@
@@ -28,6 +29,9 @@ test: $(READY) ## run the tests, but for the slow ones
 
 slow: $(READY) ## run the slow tests: real kills, pipes and fresh processes
 	$(BIN)/python -m pytest -m slow
+
+matrix: ## run the tests on every Python from 3.11 to 3.13 that the machine has
+	$(PYTHON) scripts/matrix.py
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
