@@ -11,19 +11,21 @@ from bridge.errors import InputTypeError, InputValueError
 
 def check_choice(argument: str, value: object, choices: Any) -> None:
     """Raises InputValueError unless `value` is one of the strings of a Literal type."""
-    if value not in get_args(choices):
+    if not isinstance(value, str) or value not in get_args(choices):
         listed = " or ".join(f'"{choice}"' for choice in get_args(choices))
-        raise InputValueError(f"`{argument}` must be {listed}. Received: {value!r}.")
+        raise InputValueError(f"`{argument}` must be {listed}. Received: {value!r:.80}.")
 
 
-def check_integer(argument: str, value: object, minimum: int) -> None:
-    """Raises InputTypeError or InputValueError unless `value` is an integer of at least `minimum`."""
+def check_integer(argument: str, value: object, minimum: int, maximum: int = 2**63 - 1) -> None:
+    """Raises InputTypeError or InputValueError unless `value` is an integer from `minimum` to `maximum`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputTypeError(
             f"`{argument}` must be an integer. Received: {value!r:.80} of type {type(value).__name__}."
         )
     if value < minimum:
         raise InputValueError(f"`{argument}` must be at least {minimum}. Received: {value}.")
+    if value > maximum:
+        raise InputValueError(f"`{argument}` must be at most {maximum}. Received: a larger integer.")
 
 
 def check_boolean(argument: str, value: object) -> None:

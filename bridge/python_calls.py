@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +22,8 @@ ELEMENTS = 256
 ALIGNMENT = 64
 # Seconds in which a thread that has looked gets to its call.
 GRACE = 0.1
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _memory = np.zeros(ELEMENTS * 8 + ALIGNMENT, np.uint8)
 _ends = _memory[-_memory.ctypes.data % ALIGNMENT :][: ELEMENTS * 8].view(np.int64)
@@ -42,22 +44,33 @@ def numpy_function(function: Callable[..., Any], arguments: Sequence[Any], dtype
         return tf.numpy_function(function, arguments, dtypes, stateful=stateful)
 
 
-def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+def counted(function: Function) -> Function:
     """A function for the calls above: the end of the process waits until it returns."""
 
     @functools.wraps(function)
     def call(*arguments: Any) -> Any:
         global _running  # noqa: PLW0603 - of the process, as its end is
+        # The main thread ends the process, so that it is in no call then; and Ctrl-C comes to it, at any place.
+        if threading.current_thread() is threading.main_thread():
+            return _checked(function, arguments)
         with _changed:
             _running += 1
         try:
-            return function(*arguments)
+            return _checked(function, arguments)
         finally:
             with _changed:
                 _running -= 1
                 _changed.notify_all()
 
-    return tf.autograph.experimental.do_not_convert(call)
+    return cast(Function, tf.autograph.experimental.do_not_convert(call))
+
+
+def _checked(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        # TensorFlow would take it for the end of the data: `fit` would end early, and say nothing.
+        raise RuntimeError(f"StopIteration: {error}") from error
 
 
 def _look() -> list[tf.Operation]:

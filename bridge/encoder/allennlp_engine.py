@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,18 @@ class AllenNlpEngine:
         target = torch.from_numpy(rows)
         for index, layer in enumerate(layers):
             activations[target, : layer.shape[1], index] = layer
+
+    @contextmanager
+    def states_as_they_were(self, bilm: Any) -> Iterator[None]:
+        """Puts the carried states back where the calls inside fail or are interrupted half-way."""
+        lstm = bilm._elmo_lstm
+        # Copies: AllenNLP writes into the states of rows that a smaller batch has, too.
+        before = lstm._states and tuple(part.clone() for part in lstm._states)
+        try:
+            yield
+        except BaseException:  # Ctrl-C, too
+            lstm._states = before
+            raise
 
     def _set_start_state(self, bilm: Any, rows: int, dtype: torch.dtype) -> None:
         """AllenNLP's LSTM starts from the state that it holds, a row of it for each row of the batch."""

@@ -24,7 +24,8 @@ def as_device(device: str | int | torch.device | None) -> torch.device:
         # Of a tensor that is really there: "cuda" becomes "cuda:0", and "meta" fails.
         tensor = torch.zeros(1, device="cpu" if device is None else device)
         tensor.item()
-    except (RuntimeError, AssertionError, TypeError) as error:  # torch's words for unknown and missing devices
+    # PyTorch's words for unknown and missing devices.
+    except (AssertionError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         problem = str(error).partition("\n")[0]
         raise InputValueError(
             '`device` must be a device that PyTorch has here, such as "cpu" or "cuda". '
@@ -39,18 +40,24 @@ def as_array(values: Any, argument: str) -> np.ndarray:
     Raises:
         InputTypeError: it is a list or something else.
     """
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        # NumPy has no bfloat16.
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    if isinstance(values, list | tuple) or not hasattr(values, "__array__"):
-        remedy = {
-            "char_ids": "Sentences go through `batch_to_ids` first; nested lists of ids through "
-            "`np.array(ids, dtype='int32')`.",
-            "mask": "Nested lists go through `np.array(mask, dtype=bool)` first.",
-        }[argument]
+    try:
+        if isinstance(values, torch.Tensor):
+            values = values.detach().cpu()
+            # NumPy has no bfloat16.
+            return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        if not isinstance(values, list | tuple) and hasattr(values, "__array__"):
+            return np.asarray(values)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:  # symbolic, sparse, without data
         raise InputTypeError(
-            f"`{argument}` must be a NumPy array or a tensor. Received: {values!r:.80} of type "
-            f"{type(values).__name__}. {remedy}"
-        )
-    return np.asarray(values)
+            f"`{argument}` must be a NumPy array or a tensor with its values. Received: {values!r:.80} of type "
+            f"{type(values).__name__}, which NumPy can't read: {error}. Models call `ElmoEmbedding` instead."
+        ) from error
+    remedy = {
+        "char_ids": "Sentences go through `batch_to_ids` first; nested lists of ids through "
+        "`np.array(ids, dtype='int32')`.",
+        "mask": "Nested lists go through `np.array(mask, dtype=bool)` first.",
+    }[argument]
+    raise InputTypeError(
+        f"`{argument}` must be a NumPy array or a tensor. Received: {values!r:.80} of type "
+        f"{type(values).__name__}. {remedy}"
+    )

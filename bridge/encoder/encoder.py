@@ -6,8 +6,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from bridge.encoder.fused import TOKEN_CACHE_BYTES, FusedBiLm
 from bridge.encoder.linear import Precision
 from bridge.encoder.passes import passes
 from bridge.encoder.token_vectors import TokenCacheInfo
-from bridge.errors import InputValueError, ProcessError, UnsupportedError
+from bridge.errors import CheckpointError, InputValueError, ProcessError, UnsupportedError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.text.character_checks import check_character_ids, check_character_ids_form
@@ -80,6 +80,7 @@ class ElmoEncoder:
 
     Raises:
         InputTypeError, InputValueError: an argument breaks the rules above.
+        CheckpointError: finite weights that are so large, or so damaged, that vectors are not.
         ProcessError: made or called in a process that was forked after an encoder was made or ran.
         MissingDependencyError: AllenNLP is not installed.
         ResourceNotFoundError, CheckpointError: see `Checkpoint.open`.
@@ -132,7 +133,7 @@ class ElmoEncoder:
         self._lock = threading.RLock()
         self._pid = os.getpid()
         if self.engine == "fused":  # which computes when it is made
-            self._check_process()
+            self.check_process()
         self._allennlp = AllenNlpEngine(state, self.device)
         self.module = build_elmo(
             self.checkpoint, self.engine, precision, self.device, keep_sentence_boundaries, token_cache_bytes
@@ -187,13 +188,12 @@ class ElmoEncoder:
         ids = as_array(char_ids, "char_ids")
         check_character_ids_form(ids.dtype.name, ids.shape)
         lengths = check_character_ids(ids, None if mask is None else as_array(mask, "mask"))
-        self._check_process()
+        self.check_process()
         boundaries = 2 if self.keep_sentence_boundaries else 0
         batch, timesteps, steps = ids.shape[0], ids.shape[1] + boundaries, lengths + boundaries
         dtype = torch.float32 if parameters is None else next(iter(parameters.values())).dtype
         differentiable = parameters is not None and torch.is_grad_enabled()
-        carries = self.state == "carry" and isinstance(self._bilm, FusedBiLm)
-        states = self._bilm.states_as_they_were() if carries else nullcontext()
+        states = self._states_as_they_were() if self.state == "carry" else nullcontext()
         with self._undisturbed(), torch.set_grad_enabled(differentiable), states:
             output = BiLmOutput(
                 torch.zeros(batch, timesteps, self.num_layers, self.output_dim, dtype=dtype, device="cpu"),
@@ -206,6 +206,12 @@ class ElmoEncoder:
                     self._bilm.encode(*arguments, self.state, self.keep_sentence_boundaries)
                 else:
                     self._allennlp.encode(self._bilm, *arguments, self.keep_sentence_boundaries, parameters)
+            if parameters is None and not torch.isfinite(output.activations.sum()):  # one that is not makes it so
+                raise CheckpointError(
+                    f"The biLM's vectors must be finite. Received: NaN or infinity, with precision={self.precision!r} "
+                    f'and the weights {self.checkpoint.config}. Use `precision="float32"`; if that is what you use, '
+                    "the weights are damaged: fetch them again, and give their `weight_sha256`."
+                )
         return output
 
     def embed(self, sentences: Sequence[Sequence[str]], layers: Layers = "all") -> list[np.ndarray]:
@@ -240,9 +246,30 @@ class ElmoEncoder:
 
     def reset_states(self) -> None:
         """Forgets every carried state."""
-        self._check_process()
+        self.check_process()
         with self._lock:
             (self._bilm if isinstance(self._bilm, FusedBiLm) else self._bilm._elmo_lstm).reset_states()
+
+    def check_process(self) -> None:
+        """Checks that a call can run here, and notes that PyTorch runs in this process from now on.
+
+        Raises:
+            ProcessError: a call would hang here.
+        """
+        first = ElmoEncoder._first_run_pid = ElmoEncoder._first_run_pid or os.getpid()
+        # A process that keeps to one thread, as a DataLoader's worker does, starts none and can't hang.
+        if os.getpid() != self._pid or (os.getpid() != first and torch.get_num_threads() > 1):
+            raise ProcessError(
+                "An ElmoEncoder must be used in the process that made it, and not in one forked after PyTorch ran: "
+                "PyTorch's threads do not survive a fork, and the call would hang. Start child processes with "
+                "multiprocessing's 'spawn' method, and make the encoder in them."
+            )
+
+    def __reduce__(self) -> NoReturn:
+        raise UnsupportedError(
+            "An ElmoEncoder must not be copied, pickled or sent to another process: it holds the weights of a running "
+            "module, locks and threads. Send what it is made of, its config and arguments, and make one there."
+        )
 
     def token_cache_info(self) -> TokenCacheInfo:
         """Hits, misses and sizes of the fused biLM's cache of token vectors.
@@ -264,22 +291,17 @@ class ElmoEncoder:
         with self._lock, torch.inference_mode(False), autocast:
             yield
 
+    def _states_as_they_were(self) -> AbstractContextManager[None]:
+        """Puts the carried states back where the calls inside fail or are interrupted half-way."""
+        if isinstance(self._bilm, FusedBiLm):
+            return self._bilm.states_as_they_were()
+        return self._allennlp.states_as_they_were(self._bilm)
+
     def _check_trainable(self) -> None:
         if isinstance(self._bilm, FusedBiLm):
             raise UnsupportedError(
                 '`engine` must be "allennlp" for parameters and gradients. Received: "fused", whose weights are laid '
                 'out for the processor. Make the encoder with `engine="allennlp"`.'
-            )
-
-    def _check_process(self) -> None:
-        """Raises ProcessError where a call would hang, and notes that PyTorch runs in this process from now on."""
-        first = ElmoEncoder._first_run_pid = ElmoEncoder._first_run_pid or os.getpid()
-        # A process that keeps to one thread, as a DataLoader's worker does, starts none and can't hang.
-        if os.getpid() != self._pid or (os.getpid() != first and torch.get_num_threads() > 1):
-            raise ProcessError(
-                "An ElmoEncoder must be used in the process that made it, and not in one forked after PyTorch ran: "
-                "PyTorch's threads do not survive a fork, and the call would hang. Start child processes with "
-                "multiprocessing's 'spawn' method, and make the encoder in them."
             )
 
     @property

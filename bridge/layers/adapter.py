@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.errors import ProcessError
+from bridge.layers.forks import refuse_graphs_in_forked_children
 from bridge.layers.tensors import to_tensorflow
 from bridge.python_calls import counted, py_function
 
@@ -32,6 +33,7 @@ class EncoderAdapter:
     """
 
     def __init__(self, encoder: ElmoEncoder) -> None:
+        refuse_graphs_in_forked_children()
         self.encoder = encoder
         # One function for the life of the adapter: TensorFlow keeps every function it is given.
         self._callback = _weak_callback(encoder)

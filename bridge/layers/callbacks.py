@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bridge.errors import InputValueError
+from bridge.errors import InputTypeError, InputValueError
 from bridge.layers.scalar_mix import ScalarMix
 
 
@@ -29,6 +29,7 @@ class ScalarMixLogger(keras.callbacks.Callback):
         log_dir: folder for TensorBoard's event files; none are written by default. Needs no TensorBoard to write.
 
     Raises:
+        InputTypeError: `log_dir` is no path.
         InputValueError: when training begins, if the model has no `ScalarMix`.
 
     Example:
@@ -39,6 +40,11 @@ class ScalarMixLogger(keras.callbacks.Callback):
 
     def __init__(self, log_dir: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
+        if not isinstance(log_dir, str | os.PathLike | None):
+            raise InputTypeError(
+                f"`log_dir` must be a path, or None for no TensorBoard. Received: {log_dir!r:.80} of type "
+                f"{type(log_dir).__name__}."
+            )
         self.log_dir = None if log_dir is None else os.fspath(log_dir)
         self._writer: Any = None
 

@@ -54,7 +54,11 @@ class CharacterIds(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_masking = True
         self.supports_jit = False  # XLA knows no strings
-        self._special_ids = one_character_tokens(tokens_to_add)
+        special_ids = one_character_tokens(tokens_to_add)
+        # No tensor of strings holds a lone surrogate.
+        self._special_ids = {
+            token: number for token, number in special_ids.items() if token == token.encode("utf-8", "ignore").decode()
+        }
         # Plain integers: a layer's config is JSON.
         self.tokens_to_add = (
             None if tokens_to_add is None else {token: int(number) for token, number in tokens_to_add.items()}

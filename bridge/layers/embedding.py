@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,24 +15,20 @@ from bridge.encoder.arguments import Engine, State
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.encoder.linear import Precision
 from bridge.encoder.warm_up import WARM_UP_SHA256
-from bridge.errors import CheckpointError, InputValueError, ResourceNotFoundError, UnsupportedError
+from bridge.errors import InputValueError, UnsupportedError
 from bridge.layers.bilm import ElmoBiLm
+from bridge.layers.building import build_once
+from bridge.layers.casts import check_cast_character_ids
 from bridge.layers.character_ids import CharacterIds
 from bridge.layers.exports import refuse_export
-from bridge.layers.inputs import (
-    check_is_tensor,
-    check_mask,
-    check_tokens_or_ids,
-    fit_length,
-    is_string,
-    with_known_rank,
-)
+from bridge.layers.fixed_arguments import FixedArguments
+from bridge.layers.gpu_memory import share_gpu_memory
+from bridge.layers.inputs import check_are_tensors, check_inputs, fit_length, is_string, with_known_rank
 from bridge.layers.representations import ElmoRepresentations, OutputMode
-from bridge.layers.saved_weights import find_checkpoint, hollow_checkpoint
+from bridge.layers.saved_weights import config_of, saved_checkpoint
 from bridge.layers.scalar_mix import ScalarMix
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
-from bridge.resources.options import ElmoOptions
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
 
 OF_KERAS = ("name", "dtype", "trainable", "activity_regularizer")
@@ -51,7 +46,7 @@ OF_REPRESENTATIONS = (
 
 
 @keras.saving.register_keras_serializable(package="elmo_keras_bridge")
-class ElmoEmbedding(keras.layers.Layer):
+class ElmoEmbedding(FixedArguments, keras.layers.Layer):
     """Contextual word vectors from AllenNLP's ELMo.
 
     The biLM runs in PyTorch. It is frozen, or its parameters are Keras variables and train with the model. The mix of
@@ -101,6 +96,8 @@ class ElmoEmbedding(keras.layers.Layer):
         InputTypeError, InputValueError: rank or dtype are wrong, when the model is built. Wrong values raise the
             same when the layer is called eagerly; in a graph they are `tf.errors.InvalidArgumentError` with the
             same text.
+        UnsupportedError: an argument is set after the layer was made.
+        ProcessError: this, or any `tf.function`, is called in a process that was forked after the layer was made.
 
     Example:
         >>> model = keras.Sequential([
@@ -140,13 +137,14 @@ class ElmoEmbedding(keras.layers.Layer):
     ) -> None:
         known = inspect.signature(ElmoEmbedding).parameters.keys() - {"kwargs"}
         check_keywords("ElmoEmbedding", kwargs, [*sorted(known), *OF_KERAS])
+        share_gpu_memory(device)  # before Keras makes a variable
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         check_boolean("requires_grad", requires_grad)
         check_boolean("keep_sentence_boundaries", keep_sentence_boundaries)
         check_boolean("embed_weights", embed_weights)
         if max_sequence_length is not None:
-            check_integer("max_sequence_length", max_sequence_length, minimum=1)
+            check_integer("max_sequence_length", max_sequence_length, minimum=1, maximum=2**31 - 1)
         self.supports_masking = True
         self.supports_jit = False  # XLA cannot compile a call into PyTorch
         given = config.config if isinstance(config, Checkpoint) else config
@@ -194,6 +192,7 @@ class ElmoEmbedding(keras.layers.Layer):
                 f"`scalar_mix_parameters` must have one number for each of the {self.checkpoint.num_layers} layers. "
                 f"Received: {parameters}."
             )
+        self._fixed_arguments = frozenset(known) - {"config"}
 
     @property
     def encoder(self) -> ElmoEncoder:
@@ -217,18 +216,18 @@ class ElmoEmbedding(keras.layers.Layer):
         return self.scalar_mixes[0] if self.scalar_mixes else None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.bilm.build((None, None, MAX_CHARACTERS_PER_TOKEN))
-        self.representations.build((None, None, self.checkpoint.num_layers, self.checkpoint.output_dim))
+        build_once(self.bilm, (None, None, MAX_CHARACTERS_PER_TOKEN))
+        build_once(self.representations, (None, None, self.checkpoint.num_layers, self.checkpoint.output_dim))
 
     @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        check_is_tensor(inputs)
+        check_are_tensors(inputs, args[0] if args else kwargs.get("mask"))
         return super().__call__(with_known_rank(inputs), *args, **kwargs)
 
     def call(self, inputs: tf.Tensor, mask: tf.Tensor | None = None, training: bool | None = None) -> Any:
-        check_tokens_or_ids(inputs)
-        check_mask(mask, inputs)
-        char_ids = self._character_ids(inputs) if is_string(inputs) else inputs
+        self.encoder.check_process()  # before TensorFlow computes: it hangs in a forked child, too
+        check_inputs(inputs, mask)
+        char_ids = self._character_ids(inputs) if is_string(inputs) else check_cast_character_ids(inputs)
         layers = self.bilm(
             self._fit_length(char_ids, axis=-2),
             mask=None if mask is None else self._fit_length(mask, axis=-1),
@@ -272,8 +271,7 @@ class ElmoEmbedding(keras.layers.Layer):
         return (*leading, timesteps, self.checkpoint.num_layers, self.checkpoint.output_dim)
 
     def compute_output_spec(self, inputs: Any, mask: Any = None, training: Any = None) -> Any:
-        check_tokens_or_ids(inputs)
-        check_mask(mask, inputs)
+        check_inputs(inputs, mask)
         shapes = self.representations.compute_output_shape(self.features_shape(inputs))
         if isinstance(shapes, list):
             return [keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes]
@@ -318,26 +316,18 @@ class ElmoEmbedding(keras.layers.Layer):
             UnsupportedError: the layer started from the state of another warm-up text.
         """
         config = dict(config)
-        if isinstance(config.get("config"), dict):
-            config["config"] = ElmoConfig(**config["config"])
         fingerprint, options = config.pop("fingerprint", None), config.pop("options", None)
         if config.pop("warm_up_sha256", WARM_UP_SHA256) != WARM_UP_SHA256:
             raise UnsupportedError(
                 'A model with `state="warm"` must be loaded by a version of this package with the warm-up text that it '
                 "was trained with. Received: a model of another version. Install that one, or train the model again."
             )
-        if fingerprint is None:  # written by hand
-            return cls(**config)
-        missing = None
-        try:
-            checkpoint = find_checkpoint(config["config"], fingerprint)
-        except (ResourceNotFoundError, CheckpointError) as error:
-            if options is None:
-                raise
-            checkpoint, missing = hollow_checkpoint(ElmoOptions.model_validate_json(json.dumps(options))), error
+        source = config_of(config.get("config"))
+        checkpoint, missing = saved_checkpoint(source, fingerprint, options)
         layer = cls(**{**config, "config": checkpoint})
-        layer.config = config["config"]
-        layer.bilm.fingerprint, layer.bilm.missing_weights = fingerprint, missing
+        layer.config = source
+        if missing is not None:
+            layer.bilm.fingerprint, layer.bilm.missing_weights = fingerprint, missing
         return layer
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:

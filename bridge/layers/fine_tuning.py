@@ -15,7 +15,7 @@ from bridge.errors import ProcessError, UnsupportedError
 from bridge.layers.adapter import activations_shape
 from bridge.layers.custom_gradient import custom_gradient
 from bridge.layers.tensors import tensor_with_farewell, to_tensorflow, to_torch
-from bridge.python_calls import counted, py_function
+from bridge.python_calls import counted
 
 
 class _Graph(NamedTuple):
@@ -97,7 +97,8 @@ def _refuse(*upstream: tf.Tensor) -> list[tf.Tensor]:
 def _call(function: Callable[..., Any], arguments: Sequence[tf.Tensor], dtypes: list[tf.DType]) -> list[tf.Tensor]:
     if tf.executing_eagerly():
         return function(*arguments)
-    return py_function(function, arguments, dtypes, name="elmo")
+    # TensorFlow's own: inside of a gradient and a loop a graph can't look at anything but its arguments.
+    return tf.py_function(function, arguments, dtypes, name="elmo")
 
 
 class _Passes:

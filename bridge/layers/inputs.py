@@ -8,15 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from bridge.errors import InputTypeError, InputValueError, MissingDependencyError
+from bridge.errors import InputTypeError, InputValueError
+from bridge.layers.casts import check_no_cast_to_string
 from bridge.text.character_checks import check_character_ids_form
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
-
-if keras.backend.backend() != "tensorflow":
-    raise MissingDependencyError(
-        "The layers need Keras 3 on its TensorFlow backend. Received: the "
-        f"{keras.backend.backend()!r} backend. Set KERAS_BACKEND=tensorflow before Keras is imported."
-    )
 
 
 def check_is_tensor(inputs: Any, wanted: str = "string tokens or of character ids") -> None:
@@ -27,12 +22,45 @@ def check_is_tensor(inputs: Any, wanted: str = "string tokens or of character id
             f"`inputs` must be a dense tensor, padded at the end of its rows. Received: a {type(inputs).__name__}. "
             f"Make it one with `{way}`."
         )
-    if isinstance(inputs, list | tuple | dict | str | bytes | int | float) or inputs is None:
+    if not hasattr(inputs, "dtype"):
         raise InputTypeError(
             f"`inputs` must be a tensor of {wanted}. Received: {inputs!r:.80} of type {type(inputs).__name__}. "
-            "`bridge.to_tensor(values)` makes one of lists, arrays and columns. A list of token lists also becomes a "
-            "tensor with `tf.ragged.constant(sentences).to_tensor()`, or character ids with `batch_to_ids(sentences)`."
+            "`bridge.to_tensor(values)` makes one of lists, arrays and columns."
         )
+    _check_is_readable(inputs, "inputs")
+    if isinstance(getattr(inputs, "dtype", None), np.dtype) and inputs.dtype.kind == "O":
+        for value in np.asarray(inputs).flat:
+            if not isinstance(value, str | bytes):
+                raise InputTypeError(
+                    f"`inputs` must be a tensor of {wanted}. Received: an array or column of Python objects, such as "
+                    f"{value!r:.80} of type {type(value).__name__}. `bridge.to_tensor(values)` makes a tensor of it, "
+                    "or says which entry has no place in one."
+                )
+
+
+def check_are_tensors(inputs: Any, mask: Any) -> None:
+    """Raises unless `inputs` is one tensor or array, and `mask` one or None."""
+    check_is_tensor(inputs)
+    objects = isinstance(getattr(mask, "dtype", None), np.dtype) and mask.dtype.kind == "O"
+    if mask is not None and (objects or not hasattr(mask, "dtype")):
+        raise InputTypeError(
+            f"`mask` must be a tensor or NumPy array of bool. Received: {mask!r:.80} of type {type(mask).__name__}. "
+            "Make it one with `np.array(mask, dtype=bool)`."
+        )
+    _check_is_readable(mask, "mask")
+
+
+def _check_is_readable(values: Any, argument: str) -> None:
+    """Raises on other libraries' tensors that NumPy, and so Keras, can't read."""
+    if isinstance(values, np.ndarray | keras.KerasTensor) or tf.is_tensor(values) or not hasattr(values, "__array__"):
+        return
+    try:
+        np.asarray(values)
+    except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:  # PyTorch's: sparse, with gradients ...
+        raise InputTypeError(
+            f"`{argument}` must be a tensor or NumPy array. Received: a {type(values).__name__} of dtype "
+            f"{values.dtype}, which NumPy can't read: {error}. Give NumPy's array of it."
+        ) from error
 
 
 def is_string(inputs: Any) -> bool:
@@ -61,10 +89,17 @@ def check_string_tokens(inputs: Any) -> None:
             f"{wanted}. Received: shape {shape}. Split sentences into tokens first; a ragged list of token lists "
             "becomes a tensor with `tf.ragged.constant(sentences).to_tensor()`."
         )
+    if tf.is_tensor(inputs) and not isinstance(inputs, keras.KerasTensor):
+        check_no_cast_to_string(inputs, "string tokens")
 
 
-def check_tokens_or_ids(inputs: Any) -> None:
-    """Raises unless `inputs` is a (symbolic) tensor of string tokens or of character ids."""
+def check_inputs(inputs: Any, mask: Any) -> None:
+    """Raises unless `inputs` is a (symbolic) tensor of string tokens or of character ids, and `mask` theirs or None."""
+    _check_tokens_or_ids(inputs)
+    _check_mask(mask, inputs)
+
+
+def _check_tokens_or_ids(inputs: Any) -> None:
     if is_string(inputs):
         check_string_tokens(inputs)
     elif isinstance(inputs, keras.KerasTensor) and dtype_of(inputs).startswith("float"):
@@ -77,15 +112,10 @@ def check_tokens_or_ids(inputs: Any) -> None:
         check_character_ids_form(dtype_of(inputs), shape, passages=True)
 
 
-def check_mask(mask: Any, inputs: Any) -> None:
-    """Raises unless `mask` is None or a (symbolic) tensor or array with an element for each token of `inputs`."""
+def _check_mask(mask: Any, inputs: Any) -> None:
+    """`mask` has an element for each token of `inputs`."""
     if mask is None:
         return
-    if isinstance(mask, list | tuple):  # Keras hands them on as they are
-        raise InputTypeError(
-            f"`mask` must be a tensor or NumPy array of bool. Received: {mask!r:.80} of type {type(mask).__name__}. "
-            "Make it one with `tf.constant(mask)`."
-        )
     shape, wanted = shape_of(mask), shape_of(inputs)
     if wanted is not None and not is_string(inputs):
         wanted = wanted[:-1]

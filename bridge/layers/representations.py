@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,8 +10,8 @@ import numpy as np
 from keras import ops
 
 from bridge.checks import check_boolean, check_choice, check_integer
-from bridge.errors import InputTypeError, InputValueError
-from bridge.layers.scalar_mix import ScalarMix
+from bridge.errors import InputValueError
+from bridge.layers.scalar_mix import ScalarMix, numbers_of_layers
 
 OutputMode = Literal["elmo", "top", "average", "all"]
 
@@ -92,7 +91,7 @@ class ElmoRepresentations(keras.layers.Layer):
         self.output_mode = output_mode
         self.num_output_representations = int(num_output_representations)
         self.do_layer_norm = bool(do_layer_norm)
-        self.scalar_mix_parameters = _numbers(scalar_mix_parameters)
+        self.scalar_mix_parameters = numbers_of_layers("scalar_mix_parameters", scalar_mix_parameters)
         self.mix_regularizer = keras.regularizers.get(mix_regularizer)
         self.drop_boundaries = drop_boundaries
         self.keep_boundaries = keep_boundaries
@@ -208,22 +207,6 @@ class ElmoRepresentations(keras.layers.Layer):
             "pooling": self.pooling,
             "seed": self.seed,
         }
-
-
-def _numbers(values: Sequence[float] | None) -> list[float] | None:
-    """The unnormalised weights of a fixed mix, as JSON can hold them."""
-    if values is None:
-        return None
-    wanted = "`scalar_mix_parameters` must be a list of numbers, one a layer, before the softmax."
-    if not isinstance(values, list | tuple | np.ndarray):  # a string has elements that are numbers, a set no order
-        raise InputTypeError(f"{wanted} Received: {values!r:.80} of type {type(values).__name__}.")
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise InputTypeError(f"{wanted} Received: {values!r:.80}.") from None
-    if any(math.isnan(number) or number == math.inf for number in numbers):
-        raise InputValueError(f"{wanted} Received: {numbers}, whose softmax is not a number.")
-    return numbers
 
 
 def _nonzero(layers: Any) -> Any:

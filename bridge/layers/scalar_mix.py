@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from bridge.errors import InputValueError
+from bridge.checks import check_boolean
+from bridge.errors import InputTypeError, InputValueError
 
 
 @keras.saving.register_keras_serializable(package="elmo_keras_bridge")
@@ -38,8 +41,9 @@ class ScalarMix(keras.layers.Layer):
         An incoming mask goes on to the next layer.
 
     Raises:
+        InputTypeError: an argument is of another type.
         InputValueError: the input is of another rank, its number of layers is unknown, or
-            `initial_scalar_parameters` has another length.
+            `initial_scalar_parameters` has another length, or no softmax.
 
     Example:
         >>> ScalarMix()(tf.random.normal((2, 7, 3, 1024))).shape
@@ -59,17 +63,16 @@ class ScalarMix(keras.layers.Layer):
     ) -> None:
         super().__init__(trainable=trainable, **kwargs)
         self.supports_masking = True
-        self.do_layer_norm = do_layer_norm
-        self.initial_scalar_parameters = (
-            None if initial_scalar_parameters is None else [float(value) for value in initial_scalar_parameters]
-        )
+        check_boolean("do_layer_norm", do_layer_norm)
+        self.do_layer_norm = bool(do_layer_norm)
+        self.initial_scalar_parameters = numbers_of_layers("initial_scalar_parameters", initial_scalar_parameters)
         self.mix_regularizer = keras.regularizers.get(mix_regularizer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        if len(input_shape) not in (4, 5) or input_shape[-2] is None:
+        if len(input_shape) not in (4, 5) or not input_shape[-2]:
             raise InputValueError(
                 "`inputs` must have shape (batch, timesteps, num_layers, output_dim), or the same with "
-                "(batch, passages, timesteps, ...), and a known num_layers. "
+                "(batch, passages, timesteps, ...), and a known num_layers of at least 1. "
                 f"Received: shape {tuple(input_shape)}."
             )
         num_layers = input_shape[-2]
@@ -124,3 +127,19 @@ def _normalise(layer: Any, mask: Any) -> Any:
     mean = ops.divide_no_nan(ops.sum(layer * known), count)
     variance = ops.divide_no_nan(ops.sum(ops.square((layer - mean) * known)), count)
     return ops.cast((layer - mean) / ops.sqrt(variance + 1e-13), dtype)
+
+
+def numbers_of_layers(argument: str, values: Sequence[float] | None) -> list[float] | None:
+    """The unnormalised weights of a mix, as JSON can hold them."""
+    if values is None:
+        return None
+    wanted = f"`{argument}` must be a list of numbers, one a layer, before the softmax."
+    if not isinstance(values, list | tuple | np.ndarray):  # a string has elements that are numbers, a set no order
+        raise InputTypeError(f"{wanted} Received: {values!r:.80} of type {type(values).__name__}.")
+    try:
+        numbers = [float(value) for value in values]
+    except (OverflowError, TypeError, ValueError):
+        raise InputTypeError(f"{wanted} Received: {values!r:.80}.") from None
+    if any(math.isnan(number) or number == math.inf for number in numbers) or (numbers and max(numbers) == -math.inf):
+        raise InputValueError(f"{wanted} Received: {numbers}, whose softmax is not a number.")
+    return numbers

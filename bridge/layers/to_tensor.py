@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bridge.checks import check_integer
 from bridge.errors import InputTypeError, InputValueError
-from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
+from bridge.text.characters import MAX_CHARACTER_ID, MAX_CHARACTERS_PER_TOKEN
 from bridge.text.nested_lists import (
     WANTED,
     Lengths,
@@ -57,7 +57,7 @@ def to_tensor(values: Any, max_sequence_length: int | None = None) -> tf.Tensor:
         >>> model.fit(to_tensor(frame["tokens"]), frame["label"].to_numpy())
     """
     if max_sequence_length is not None:
-        check_integer("max_sequence_length", max_sequence_length, minimum=1)
+        check_integer("max_sequence_length", max_sequence_length, minimum=1, maximum=2**31 - 1)
     if isinstance(values, keras.KerasTensor | tf.SparseTensor | tf.data.Dataset):
         raise InputTypeError(
             f"{WANTED}. Received: a {type(values).__name__}. A model's symbolic input goes to the layer as it is, a "
@@ -81,6 +81,11 @@ def _from_python(values: Any) -> tf.Tensor:
     if is_array(type(values)):
         array = read_array(values, "values")
         if array.dtype.kind in "iu":  # the one kind that needs no look at every entry
+            if array.ndim >= 3 and array.shape[-1] == MAX_CHARACTERS_PER_TOKEN and array.dtype.itemsize == 1:
+                raise InputTypeError(
+                    f"{WANTED}. Received: dtype {array.dtype} of shape {array.shape}: character ids go up to "
+                    f"{MAX_CHARACTER_ID}, which it can't hold; those above its range are lost. Make them as int32."
+                )
             check_range(array.ravel(), lambda index: show_place(np.unravel_index(index, array.shape)))
             return tf.constant(array.astype(np.int32))
         values = array.tolist()

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from bridge.errors import InputTypeError, InputValueError, ResourceNotFoundError
+from bridge.layers.casts import check_cast_ids
 from bridge.layers.character_ids import CharacterIds
 from bridge.layers.inputs import check_is_tensor, dtype_of, shape_of
 from bridge.text.characters import MAX_CHARACTERS_PER_TOKEN
@@ -89,7 +90,7 @@ class VocabularyCharacterIds(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._check_form(inputs)
-        word_ids = tf.cast(inputs, tf.int64)
+        word_ids = tf.cast(check_cast_ids(inputs, "integer word ids", len(self._words) - 1), tf.int64)
         with tf.control_dependencies(self._check_range(word_ids)):
             tokens = tf.gather(self._words, tf.reshape(word_ids, [1, -1]))
         char_ids = tf.reshape(
@@ -172,7 +173,7 @@ def _encoded_words(vocabulary: Any) -> list[bytes]:
         words = _read_lines(Path(vocabulary))
     elif isinstance(vocabulary, keras.layers.Layer):
         words = _words_of_layer(vocabulary)
-    elif isinstance(vocabulary, bytes | Mapping | Set) or not hasattr(vocabulary, "__iter__"):
+    elif isinstance(vocabulary, bytes | Mapping | Set | keras.KerasTensor) or not _is_iterable(vocabulary):
         raise InputTypeError(
             "`vocabulary` must be a list of words, the path of a file with a word a line, or a TextVectorization or "
             f"StringLookup layer. Received: {vocabulary!r:.80} of type {type(vocabulary).__name__}. A dict of words "
@@ -217,6 +218,10 @@ def _read_lines(path: Path) -> list[str]:
         raise InputValueError(f"The file of `vocabulary`, {path}, must be UTF-8. Received: {error}.") from None
     # Not `splitlines`: it also splits at characters that may be part of a word.
     return text.removesuffix("\n").split("\n")
+
+
+def _is_iterable(values: Any) -> bool:
+    return hasattr(values, "__iter__") and getattr(values, "ndim", 1) > 0  # NumPy's numbers have the method, too
 
 
 def _words_of_layer(layer: Any) -> list[Any]:

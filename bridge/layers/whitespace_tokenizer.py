@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from bridge.checks import check_integer
 from bridge.errors import InputTypeError, InputValueError
+from bridge.layers.casts import check_no_cast_to_string
+from bridge.layers.fixed_arguments import FixedArguments
 from bridge.layers.inputs import check_is_tensor, dtype_of, shape_of
 
 # What Python's `str.isspace` calls whitespace. TensorFlow's own split knows the ASCII part of it.
@@ -16,7 +18,7 @@ WHITESPACE = r"[\t-\r\x{1c}-\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\
 
 
 @keras.saving.register_keras_serializable(package="elmo_keras_bridge")
-class WhitespaceTokenizer(keras.layers.Layer):
+class WhitespaceTokenizer(FixedArguments, keras.layers.Layer):
     """Raw sentences to string tokens, split where Python's `str.split()` splits, in pure TensorFlow ops.
 
     Case and punctuation stay as they are: ELMo has seen both. Its training text had punctuation split off
@@ -47,9 +49,10 @@ class WhitespaceTokenizer(keras.layers.Layer):
     def __init__(self, max_sequence_length: int | None = None, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         if max_sequence_length is not None:
-            check_integer("max_sequence_length", max_sequence_length, minimum=1)
+            check_integer("max_sequence_length", max_sequence_length, minimum=1, maximum=2**31 - 1)
         self.supports_jit = False  # XLA knows no strings
         self.max_sequence_length = None if max_sequence_length is None else int(max_sequence_length)
+        self._fixed_arguments = frozenset({"max_sequence_length"})
 
     @tf.autograph.experimental.do_not_convert  # AutoGraph would keep the layer alive
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -58,6 +61,7 @@ class WhitespaceTokenizer(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         check_sentences(inputs)
+        check_no_cast_to_string(inputs, "raw sentences")
         sentences = tf.reshape(inputs, [-1])
         # Words as TensorFlow's split finds them once every space is an ASCII one.
         words = tf.strings.split(tf.strings.regex_replace(sentences, WHITESPACE, " "))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bridge.errors import InputTypeError, InputValueError
-from bridge.text.characters import MAX_CHARACTER_ID, MAX_CHARACTERS_PER_TOKEN
+from bridge.text.characters import BEGIN_WORD, MAX_CHARACTER_ID, MAX_CHARACTERS_PER_TOKEN
 
 # int8 and uint8 cannot hold 261.
 CHARACTER_ID_DTYPES = ("int16", "int32", "int64", "uint16", "uint32", "uint64")
@@ -67,8 +67,8 @@ def check_character_ids(char_ids: np.ndarray, mask: np.ndarray | None = None) ->
         Integers `(batch,)`.
 
     Raises:
-        InputValueError: an id is out of range, there is padding before or between tokens, or the mask claims a
-            token where there is none.
+        InputValueError: an id is out of range, no token begins as a token does, there is padding before or between
+            tokens, or the mask claims a token where there is none.
         InputTypeError: the mask is neither bool nor numbers.
     """
     if char_ids.size and (char_ids.min() < 0 or char_ids.max() > MAX_CHARACTER_ID):
@@ -79,6 +79,15 @@ def check_character_ids(char_ids: np.ndarray, mask: np.ndarray | None = None) ->
             "`batch_to_ids(sentences)`."
         )
     tokens = (char_ids != 0).any(axis=-1)
+    begins = char_ids[..., 0][tokens]
+    # One that does is enough: who changes characters on purpose may change some of these.
+    if begins.size and not (begins == BEGIN_WORD).any():
+        raise InputValueError(
+            f"`char_ids` must be ELMo's: a token begins with the id {BEGIN_WORD}. Received: no token that does, the "
+            f"first one begins with {begins[0]}. Word ids, ids of another character table, ids without AllenNLP's "
+            "shift by 1, and ids that went through int8 or bfloat16 look like this. Make them with "
+            "`batch_to_ids(sentences)`."
+        )
     lengths = _prefix_lengths(
         tokens,
         '`char_ids` must have padding (zeros; `""` in string tokens) only after the tokens of a row: AllenNLP shifts '

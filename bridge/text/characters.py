@@ -103,15 +103,18 @@ def batch_to_ids(
         (2, 3, 50)
     """
     if max_sequence_length is not None:
-        check_integer("max_sequence_length", max_sequence_length, minimum=0)
+        check_integer("max_sequence_length", max_sequence_length, minimum=0, maximum=2**31 - 1)
     special_ids = one_character_tokens(tokens_to_add)
 
     rows = [sentence[:max_sequence_length] for sentence in token_lists(sentences)]
     lengths = np.array([len(row) for row in rows], dtype=np.intp)
     timesteps = int(lengths.max(initial=0)) if max_sequence_length is None else max_sequence_length
     ids = np.zeros((len(rows), timesteps, MAX_CHARACTERS_PER_TOKEN), dtype=np.int32)
-    places = np.flatnonzero(np.arange(timesteps) < lengths[:, None])
-    _write_tokens([token for row in rows for token in row], special_ids, ids.reshape(-1, ids.shape[2]), places)
+    tokens = [token for row in rows for token in row]
+    # A row begins at a multiple of the timesteps, and not where the row before has ended.
+    shifts = np.arange(len(rows)) * timesteps - (np.cumsum(lengths) - lengths)
+    places = np.arange(len(tokens)) + np.repeat(shifts, lengths)
+    _write_tokens(tokens, special_ids, ids.reshape(-1, ids.shape[2]), places)
     return ids
 
 

@@ -58,7 +58,12 @@ def kind_of(of_type: type) -> Kind | None:
 
 def read_array(values: Any, place: str) -> np.ndarray:
     """The NumPy array of what `is_array` accepts. Raises unless it holds strings, integers or objects."""
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (RuntimeError, TypeError, ValueError) as error:  # of PyTorch: bfloat16, sparse, with gradients, on a GPU
+        raise InputTypeError(
+            f"{WANTED}. Received: a {type(values).__name__} at {place}, which NumPy can't read: {error}. {CAST}"
+        ) from error
     if array.ndim == 0:
         raise InputTypeError(
             f"{WANTED}. Received: an array without dimensions, {array}, at {place}. A single sentence is a batch of "

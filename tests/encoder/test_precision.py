@@ -1,8 +1,10 @@
 """Half precision stays close to AllenNLP's float32, is really different from it, and keeps float32 outside."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from bridge.encoder.elmo_import import import_elmo
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.encoder.fused import FusedBiLm
 from bridge.encoder.linear import Precision
+from bridge.errors import CheckpointError
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.text.characters import batch_to_ids
@@ -88,3 +91,24 @@ def test_allennlps_elmo_takes_a_half_precision_bilm(ordinary: ElmoConfig) -> Non
     bilm = FusedBiLm(Checkpoint.open(ordinary), precision="bfloat16")
     output = import_elmo().Elmo(None, None, 1, module=bilm, dropout=0.0)(torch.from_numpy(IDS))
     assert output["elmo_representations"][0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("engine", ["fused", "allennlp"])
+def test_vectors_that_are_not_finite_are_an_error(engine: Any, tmp_path: Path) -> None:
+    """Weights may be finite, and so large that what is computed from them is not."""
+    config = random_model(tmp_path)
+    with h5py.File(config.weight_file, "r+") as file:
+        file["CNN/b_cnn_0"][...] = 3e38
+    with pytest.raises(
+        CheckpointError, match=r"vectors must be finite\. Received: NaN or infinity, with precision='float32'"
+    ):
+        ElmoEncoder(config, engine=engine)(IDS)
+
+
+def test_numbers_that_float16_does_not_have_are_an_error(ordinary: ElmoConfig, tmp_path: Path) -> None:
+    config = random_model(tmp_path, clip=None)
+    with h5py.File(config.weight_file, "r+") as file:
+        file["CNN_proj/b_proj"][...] = 1e5
+    assert torch.isfinite(ElmoEncoder(config)(IDS).activations).all()
+    with pytest.raises(CheckpointError, match=r"precision='float16'.*Use `precision=\"float32\"`"):
+        ElmoEncoder(config, precision="float16")(IDS)

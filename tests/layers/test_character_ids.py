@@ -111,7 +111,7 @@ def test_the_config_is_plain_json_even_of_numpy_integers() -> None:
 
 WRONG_INPUTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     # what: the input, the error, part of its text
-    "list of token lists": (lambda: SENTENCES, InputTypeError, r"type list.*\.to_tensor\(\)"),
+    "list of token lists": (lambda: SENTENCES, InputTypeError, r"type list.*`bridge\.to_tensor\(values\)`"),
     "tuple": (lambda: ("a", "b"), InputTypeError, "type tuple"),
     "one string": (lambda: "The cat", InputTypeError, "type str"),
     "dict": (lambda: {"tokens": tokens(SENTENCES)}, InputTypeError, "type dict"),

@@ -107,7 +107,7 @@ def test_a_wrong_width_that_only_the_values_show(embed: ElmoEmbedding) -> None:
 
 
 WRONG_INPUTS: dict[str, tuple[Callable[[], Any], str]] = {
-    "list of token lists": (lambda: SENTENCES, r"type list\..*`tf\.ragged\.constant\(sentences\)\.to_tensor\(\)`"),
+    "list of token lists": (lambda: SENTENCES, r"type list\..*`bridge\.to_tensor\(values\)`"),
     "list of tensors": (lambda: [tf.constant(IDS)], "type list"),
     "dict": (lambda: {"tokens": tokens(SENTENCES)}, "type dict"),
     "a sentence": (lambda: "The cat sat", "type str"),
@@ -135,7 +135,7 @@ def test_a_mask_of_another_shape(shape: tuple[int, ...], embed: ElmoEmbedding) -
 
 def test_a_mask_that_is_no_tensor(embed: ElmoEmbedding) -> None:
     with pytest.raises(
-        InputTypeError, match=r"`mask` must be .* of type list\. Make it one with `tf\.constant\(mask\)`"
+        InputTypeError, match=r"`mask` must be .* of type list\. Make it one with `np\.array\(mask, dtype=bool\)`"
     ):
         embed(IDS, mask=[[True, True, False], [True, False, False]])
 

@@ -56,7 +56,8 @@ def assert_all_close(actual: Any, wanted: Any, tolerance: float = 1e-10) -> None
 def live_graphs(layer: ElmoEmbedding) -> int:
     """How many of PyTorch's graphs the layer keeps."""
     assert layer.bilm._trained is not None
-    graphs = layer.bilm._trained._backward.__self__._graphs
+    backward: Any = layer.bilm._trained._backward
+    graphs = backward.__self__._graphs
     if graphs:
         gc.collect()  # a persistent tape is a cycle
     return len(graphs)

@@ -95,7 +95,7 @@ many_settings = st.builds(Setting, caches, limits, limits, st.sampled_from([1, 2
 
 words = st.sampled_from(["The", "cat", "", "a", "é", "<S>", "</S>", "x" * 48, "é" * 30]) | st.text(max_size=6)
 word_ids = words.map(lambda word: batch_to_ids([[word]])[0, 0])
-# Never of `batch_to_ids`, but a user's own ids may be so: no begin, gaps, characters behind the padding.
+# Never of `batch_to_ids`, but some of a user's own ids may be so: no begin, gaps, characters behind the padding.
 any_ids = (
     st.lists(st.sampled_from([0, 1, 98, 261]) | st.integers(0, 261), min_size=50, max_size=50)
     | st.lists(st.integers(1, 261), min_size=1, max_size=3).map(lambda ids: [0] * (50 - len(ids)) + ids)
@@ -116,6 +116,9 @@ def batches(draw: st.DrawFn, max_rows: int = 4) -> np.ndarray:
     for row, length in enumerate(lengths):
         for timestep in range(length):
             ids[row, timestep] = draw(st.sampled_from(vocabulary))
+    tokens = np.flatnonzero(lengths)
+    if tokens.size and not (ids[..., 0] == 259).any():
+        ids[tokens[0], 0, 0] = 259  # ids of which no token begins as it should are refused
     return ids
 
 

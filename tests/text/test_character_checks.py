@@ -89,9 +89,21 @@ def test_lengths_of_nothing(shape: tuple[int, ...]) -> None:
 
 
 def test_a_single_nonzero_character_makes_a_token() -> None:
-    ids = np.zeros((1, 2, 50), dtype=int)
+    ids = np.zeros((2, 2, 50), dtype=int)
     ids[0, 0, 49] = 1
-    assert check_character_ids(ids).tolist() == [1]
+    ids[1, :, 0] = 259
+    assert check_character_ids(ids).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("first", [0, 1, 256, 258, 260, 261])
+def test_ids_that_are_not_elmos(first: int) -> None:
+    """One token that begins as it should is enough: some may have been changed on purpose."""
+    ids = IDS.copy()
+    ids[..., 0][ids[..., 0] == 259] = first
+    with pytest.raises(InputValueError, match=f"begins with the id 259. Received: .* begins with {first}. Word ids"):
+        check_character_ids(ids)
+    ids[1, 0, 0] = 259
+    assert check_character_ids(ids).tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "uint8", "float16", "float32"])
