@@ -141,6 +141,7 @@ class ElmoEmbedding(FixedArguments, keras.layers.Layer):
         # No autocast: a float policy would turn the id 257 into 256.
         super().__init__(autocast=False, **kwargs)
         check_boolean("requires_grad", requires_grad)
+        check_boolean("do_layer_norm", do_layer_norm)
         check_boolean("keep_sentence_boundaries", keep_sentence_boundaries)
         check_boolean("embed_weights", embed_weights)
         if max_sequence_length is not None:

@@ -22,7 +22,7 @@ def check_is_tensor(inputs: Any, wanted: str = "string tokens or of character id
             f"`inputs` must be a dense tensor, padded at the end of its rows. Received: a {type(inputs).__name__}. "
             f"Make it one with `{way}`."
         )
-    if not hasattr(inputs, "dtype"):
+    if not hasattr(inputs, "dtype") or not hasattr(inputs, "shape"):
         raise InputTypeError(
             f"`inputs` must be a tensor of {wanted}. Received: {inputs!r:.80} of type {type(inputs).__name__}. "
             "`bridge.to_tensor(values)` makes one of lists, arrays and columns."
@@ -116,6 +116,11 @@ def _check_mask(mask: Any, inputs: Any) -> None:
     """`mask` has an element for each token of `inputs`."""
     if mask is None:
         return
+    if is_string(mask):
+        raise InputTypeError(
+            "`mask` must be a tensor or NumPy array of bool. Received: dtype string. A mask is true where a token is: "
+            '`tf.not_equal(tokens, "")`.'
+        )
     shape, wanted = shape_of(mask), shape_of(inputs)
     if wanted is not None and not is_string(inputs):
         wanted = wanted[:-1]

@@ -41,7 +41,7 @@ class ScalarMix(keras.layers.Layer):
         An incoming mask goes on to the next layer.
 
     Raises:
-        InputTypeError: an argument is of another type.
+        InputTypeError: an argument is of another type, or the input not of floats.
         InputValueError: the input is of another rank, its number of layers is unknown, or
             `initial_scalar_parameters` has another length, or no softmax.
 
@@ -95,6 +95,12 @@ class ScalarMix(keras.layers.Layer):
         self.gamma = self.add_weight(name="gamma", shape=(), initializer="ones", autocast=False)
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        if "float" not in dtype:  # as integers all weights would be 0
+            raise InputTypeError(
+                f"`inputs` must be layers of floats. Received: dtype {dtype}. Give what `ElmoEmbedding` with "
+                '`output_mode="all"` or stored features have, or cast it with `keras.ops.cast`.'
+            )
         # Not `ops.softmax`: Keras warns when there is one layer to mix.
         weights = ops.cast(self.gamma * ops.exp(ops.log_softmax(self.scalar_parameters)), inputs.dtype)
         layers = ops.unstack(inputs, inputs.shape[-2], axis=-2)

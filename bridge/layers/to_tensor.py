@@ -58,7 +58,7 @@ def to_tensor(values: Any, max_sequence_length: int | None = None) -> tf.Tensor:
     """
     if max_sequence_length is not None:
         check_integer("max_sequence_length", max_sequence_length, minimum=1, maximum=2**31 - 1)
-    if isinstance(values, keras.KerasTensor | tf.SparseTensor | tf.data.Dataset):
+    if isinstance(values, keras.KerasTensor | tf.SparseTensor | tf.TensorArray | tf.data.Dataset):
         raise InputTypeError(
             f"{WANTED}. Received: a {type(values).__name__}. A model's symbolic input goes to the layer as it is, a "
             "SparseTensor through `tf.sparse.to_dense` first, and a Dataset through `dataset.map(to_tensor)`."
@@ -66,7 +66,7 @@ def to_tensor(values: Any, max_sequence_length: int | None = None) -> tf.Tensor:
     if isinstance(values, tf.RaggedTensor):
         tensor = values.to_tensor()
     elif tf.is_tensor(values):
-        tensor = values
+        tensor = tf.convert_to_tensor(values)  # of a variable
     else:
         tensor = _from_python(values)
     _check_form(tensor, max_sequence_length)

@@ -120,10 +120,10 @@ def read_examples(
         raise InputValueError(f'`text_column` must be left out for format="text". Received: {text_column!r}.')
     if format == "conll":
         for name, column in (("text_column", text_column), ("target_column", target_column)):
-            if column is not None and not re.fullmatch(r"-?\d+", column):
+            if column is not None and not (isinstance(column, str) and re.fullmatch(r"-?\d{1,9}", column)):
                 raise InputValueError(
                     f"`{name}` must be a column's number for CoNLL, 0 for the first and -1 for the last. "
-                    f"Received: {column!r}."
+                    f"Received: {column!r:.80}. It is text, as on the command line."
                 )
     columns = _Columns(task, text_column, target_column, allow_empty)
     where = source if isinstance(source, str | os.PathLike) else getattr(source, "name", None)
@@ -177,7 +177,7 @@ def _read_jsonl(lines: Iterator[Line], columns: _Columns) -> Iterator[Example]:
             continue
         try:
             record = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # the former of a number of thousands of digits, too
             raise InputValueError(f"{place}: a line must be JSON. Received: {text!r:.80}: {error}.") from error
         if not isinstance(record, dict):
             raise InputValueError(f"{place}: a line must be a JSON object. Received: {text!r:.80}.")
