@@ -38,8 +38,20 @@ def test_table_lists_every_public_name() -> None:
 
 
 def test_files_it_links_to_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+    pages = ("README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+            file, _, section = target.partition("#")
+            linked = (ROOT / page).parent / file if file else ROOT / page
+            assert linked.exists(), f"{page}: {target}"
+            assert not section or section in sections_of(linked), f"{page}: {target}"
+
+
+def sections_of(page: Path) -> list[str]:
+    """The anchors of a page, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 def test_changelog_has_this_version() -> None:
