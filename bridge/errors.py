@@ -10,6 +10,9 @@ exception that leaves `Layer.call` to add the layer's name to it.
 class BridgeError(Exception):
     """Base of all errors that the bridge raises on purpose."""
 
+    # AutoGraph, too, re-creates what leaves a `tf.function` while it is traced, but only where this is the `__init__`.
+    __init__ = Exception.__init__
+
 
 class ConfigError(BridgeError, ValueError):
     """A config, INI file or environment variable does not say which weights to use."""
@@ -29,6 +32,8 @@ class FeatureStoreError(BridgeError, ValueError):
 
 class OutputError(BridgeError, OSError):
     """An output can't be written: the disk is full, or its folder is not there or not writable."""
+
+    __init__ = OSError.__init__  # which reads `errno` and the path
 
 
 class InputValueError(BridgeError, ValueError):

@@ -15,6 +15,7 @@ from rich.console import Console
 from bridge.checks import check_integer
 from bridge.errors import InputValueError, UnsupportedError
 from bridge.heads.data import LabelledData
+from bridge.heads.interrupts import Interrupts
 from bridge.heads.plots import plot_histories
 from bridge.heads.progress import ProgressReport
 from bridge.heads.run_folder import RunFolder
@@ -125,16 +126,17 @@ def train(
     recorder.begin()
     try:
         if not recorder.is_done(epochs):
-            model.fit(
-                data.batches(batch_size, shuffle_seed=seed),
-                validation_data=None if held_out is None else held_out.batches(batch_size),
-                epochs=epochs,
-                initial_epoch=recorder.epoch,
-                shuffle=False,  # the data do it, by seed and epoch
-                verbose=0,
-                # The mix reaches the logs of the callbacks that come after it.
-                callbacks=[report, *([ScalarMixLogger()] if scalar_mixes(model) else []), recorder],
-            )
+            with Interrupts() as interrupts:
+                model.fit(
+                    data.batches(batch_size, shuffle_seed=seed),
+                    validation_data=None if held_out is None else held_out.batches(batch_size),
+                    epochs=epochs,
+                    initial_epoch=recorder.epoch,
+                    shuffle=False,  # the data do it, by seed and epoch
+                    verbose=0,
+                    # The mix reaches the logs of the callbacks that come after it.
+                    callbacks=[interrupts, report, *([ScalarMixLogger()] if scalar_mixes(model) else []), recorder],
+                )
     finally:
         report.close()
         recorder.close()
