@@ -1,11 +1,17 @@
 """What every test shares: a clean environment, quiet TensorFlow, and small random models."""
 
+import contextlib
+import importlib
 import os
 
 # Before TensorFlow and PyTorch are imported: the first would greet every run.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Models this small run faster on one thread, and many times faster while other processes are busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# PyTorch's CUDA build: some of its parts import triton, which kills a process that has TensorFlow.
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 from pathlib import Path
 
