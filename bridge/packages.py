@@ -70,7 +70,8 @@ def require_packages(*names: str) -> None:
     for package in PACKAGES:
         if package.name in names:
             version = installed_version(package)
-            if version is None or (version != "unknown" and numbers(version) < numbers(package.minimum)):
+            # What a build of its own calls itself says nothing of its age: `0.0.0`, `nightly`.
+            if version is None or () < numbers(version) < numbers(package.minimum):
                 found = "it is not installed" if version is None else f"version {version} is installed"
                 raise MissingDependencyError(
                     f"{package.name} {package.minimum} or newer is needed here, and {found}. Run: {package.command}"
@@ -82,7 +83,7 @@ def installed_version(package: Package) -> str | None:
     if not is_importable(package.module):
         return None
     try:
-        return metadata.version(package.name)
+        return metadata.version(package.name) or "unknown"
     except metadata.PackageNotFoundError:
         # Another distribution has the module, such as tensorflow-cpu; or it is a folder on PYTHONPATH.
         others = metadata.packages_distributions().get(package.module, [])

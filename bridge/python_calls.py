@@ -44,6 +44,14 @@ def numpy_function(function: Callable[..., Any], arguments: Sequence[Any], dtype
         return tf.numpy_function(function, arguments, dtypes, stateful=stateful)
 
 
+def while_process_lives(tensor: tf.Tensor) -> tf.Tensor:
+    """A graph's tensor, there only as long as the process does not end: for calls that can't look themselves."""
+    if tf.executing_eagerly():
+        return tensor
+    with tf.control_dependencies(_look()):
+        return tf.identity(tensor)
+
+
 def counted(function: Function) -> Function:
     """A function for the calls above: the end of the process waits until it returns."""
 
@@ -51,7 +59,7 @@ def counted(function: Function) -> Function:
     def call(*arguments: Any) -> Any:
         global _running  # noqa: PLW0603 - of the process, as its end is
         # The main thread ends the process, so that it is in no call then; and Ctrl-C comes to it, at any place.
-        if threading.current_thread() is threading.main_thread():
+        if threading.get_ident() == threading.main_thread().ident:
             return _checked(function, arguments)
         with _changed:
             _running += 1
@@ -88,7 +96,7 @@ def _flag() -> tf.Tensor:
 
 @atexit.register
 def _end() -> None:
-    """Lets no call begin, and waits for those that have."""
+    """Lets no call of a graph begin, and waits for those that have."""
     if not _made:
         return
     _ends[:] = 1

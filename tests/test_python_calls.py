@@ -28,6 +28,7 @@ tokens = tf.data.Dataset.from_tensors(tf.constant([["a", "b", "c", "d"]] * 2)).r
 iterator = iter(tokens.map(embed, num_parallel_calls=2).prefetch(100))
 print(next(iterator).shape)
 """
+TRAINED_LAYER = LAYER.replace('ElmoEmbedding("demo")', 'ElmoEmbedding("demo", requires_grad=True)')
 EXAMPLES = """
 from bridge.heads.data import LabelledData
 from bridge.text.readers import Example
@@ -39,7 +40,8 @@ print(next(iterator)[0].shape)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("program", "printed"), [(STORE, "(2, 4, 3, 4)"), (LAYER, "(2, 4, 128)"), (EXAMPLES, "(2, 4)")]
+    ("program", "printed"),
+    [(STORE, "(2, 4, 3, 4)"), (LAYER, "(2, 4, 128)"), (TRAINED_LAYER, "(2, 4, 128)"), (EXAMPLES, "(2, 4)")],
 )
 def test_a_process_ends_while_a_dataset_reads_ahead(program: str, printed: str, tmp_path: Path) -> None:
     path = tmp_path / "features.hdf5"

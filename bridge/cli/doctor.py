@@ -29,8 +29,8 @@ def doctor(
 ) -> None:
     """Check the installation and the weights, and say how to mend what is wrong.
 
-    Looks at versions, import orders, threads, GPUs and files, and runs three sentences through the whole bridge. Takes
-    about half a minute. The exit code is 1 if there is a problem.
+    Looks at versions, import orders, threads, GPUs and files, and runs three sentences through the whole bridge. The
+    exit code is 1 if there is a problem. Takes a minute, or several on a busy machine.
     """
     import json as json_format
 
@@ -53,3 +53,6 @@ def _print_progress(name: str, findings: list[Finding], seconds: float) -> None:
     problems = sum(finding.status == "problem" for finding in findings)
     ending = f"{problems} problem{'s' if problems > 1 else ''}" if problems else "done"
     print(f"checking {name}: {ending} ({seconds:.1f} s)", file=sys.stderr, flush=True)
+    for finding in findings:  # now: what takes long may be interrupted
+        if finding.status == "problem":
+            print(f"  {finding.found}", file=sys.stderr, flush=True)

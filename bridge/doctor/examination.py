@@ -49,9 +49,10 @@ def examine(
     """
     start = time.monotonic()
     elmo_config, config_findings = resolve_config(config)
-    findings = [item for name, check in QUICK_CHECKS for item in _run(name, (), check, progress)]
-    findings += config_findings
-    tasks = _tasks(elmo_config, download, full)
+    findings = _run("config", (), lambda: config_findings, progress)
+    findings += [item for name, check in QUICK_CHECKS for item in _run(name, (), check, progress)]
+    right_keras = not any(item.check == "keras settings" and item.status == "problem" for item in findings)
+    tasks = _tasks(elmo_config, download, full, right_keras)
     # Two at a time: each is a process that spends its time importing.
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         futures = [pool.submit(_run, *task, progress) for task in tasks]
@@ -71,7 +72,7 @@ def examine(
         config=without_secrets(described),
         seconds=round(time.monotonic() - start, 1),
         problems=sum(finding.status == "problem" for finding in findings),
-        findings=[_without_secrets(finding) for finding in findings],
+        findings=findings,
     )
 
 
@@ -84,14 +85,16 @@ QUICK_CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def _tasks(config: ElmoConfig | None, download: bool, full: bool) -> list[Task]:
+def _tasks(config: ElmoConfig | None, download: bool, full: bool, right_keras: bool) -> list[Task]:
     """The checks that have processes of their own."""
     frameworks = tuple(name for name in LAYER_NEEDS if is_importable(name))
     tasks: list[Task] = [
         (
             "sentences",
             LAYER_NEEDS,
-            partial(in_fresh_process, "sentences", check_demo_sentences, timeout=SENTENCES_TIMEOUT),
+            partial(in_fresh_process, "sentences", check_demo_sentences, timeout=SENTENCES_TIMEOUT)
+            if right_keras
+            else lambda: [skipped("sentences", "Not run, because of Keras's settings.")],
         ),
         (
             "frameworks",
@@ -135,7 +138,7 @@ def _run(name: str, needs: tuple[str, ...], check: Check, progress: Progress | N
     start = time.monotonic()
     missing = _missing(needs)
     items = [missing_packages(name, missing)] if missing else findings_of(name, check)
-    findings = [item for item in items if isinstance(item, Finding)]
+    findings = [_without_secrets(item) for item in items if isinstance(item, Finding)]
     if progress is not None:
         progress(name, findings, time.monotonic() - start)
     return findings

@@ -63,7 +63,7 @@ def check_files(config: dict[str, Any], download: bool) -> Iterator[Finding | st
         )
         return
     for message in look.problems:
-        yield problem("files", message, "`elmo-bridge inspect` looks at the files alone, in a second.")
+        yield problem("files", message, "Mend that, and look again with `elmo-bridge inspect`, which takes a second.")
     if look.checkpoint and not look.problems:
         megabytes, fingerprint = look.checkpoint.weight_file.stat().st_size / 1e6, look.checkpoint.fingerprint
         yield ok("files", f"Options and weights belong together ({megabytes:.1f} MB); fingerprint {fingerprint}.")

@@ -35,8 +35,9 @@ def check_gpus(torch_gpus: Sequence[str], tensorflow_gpus: Sequence[str], grows:
     if tensorflow_gpus and torch_gpus and not grows:
         yield note(
             "gpus",
-            'TensorFlow takes all memory of the GPU at its first operation, and leaves none for `device="cuda"`.',
-            "Let it take what it needs: `tf.config.experimental.set_memory_growth(gpu, True)` in a program, or",
+            "TensorFlow takes all memory of the GPU at its first operation, unless a layer with a GPU as its `device` "
+            "is made before.",
+            "Make that layer first, or let TensorFlow take what it needs everywhere:",
             f"export {GROWTH_VARIABLE}=true",
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bridge.doctor.findings import Finding, Report, Status
@@ -14,16 +13,12 @@ STYLES: dict[Status, str] = {"ok": "green", "skipped": "dim", "note": "yellow", 
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Prints all findings, a line each where it is wide enough: what is well first, the problems and remedies last."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    """Prints all findings: what is well first, the problems and remedies last. Lines are as long as they are."""
     for status in ("ok", "skipped", "note"):
         for finding in report.findings:
             if finding.status == status:
-                table.add_row(Text(status, STYLES[status]), Text(finding.check), _described(finding))
-    console.print(table)
+                line = Text.assemble((f"{status:<8}", STYLES[status]), f"{finding.check:<15} ", _described(finding))
+                console.print(line, soft_wrap=True)
     problems = [finding for finding in report.findings if finding.status == "problem"]
     for number, finding in enumerate(problems, start=1):
         console.print()
@@ -37,9 +32,9 @@ def _described(finding: Finding) -> Text:
     """What was found, and its remedy below it."""
     text = Text(finding.found)
     if finding.remedy:
-        text.append(f"\n{finding.remedy}")
+        text.append(f"\n        {finding.remedy}")
     if finding.command:
-        text.append(f"\n  {finding.command}", "bold")
+        text.append(f"\n          {finding.command}", "bold")
     return text
 
 

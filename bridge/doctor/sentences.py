@@ -138,7 +138,7 @@ def compared(path: str, received: Sequence[np.ndarray], wanted: Sequence[np.ndar
     if shapes != wanted_shapes:
         return problem("sentences", f"{path}: shapes {shapes}, must be {wanted_shapes}.", REMEDY)
     largest = _largest_difference(received, wanted)
-    found = f"{path}: {len(wanted)} sentences, largest difference to the known numbers {largest:.1e}"
+    found = f"{path}: {len(wanted)} sentences, largest difference to the demo model's known numbers {largest:.1e}"
     if largest <= TOLERANCE:  # false for NaN
         return ok("sentences", f"{found}.")
     return problem("sentences", f"{found}, must be at most {TOLERANCE:.0e}.", REMEDY)

@@ -260,9 +260,9 @@ class ElmoEncoder:
         # A process that keeps to one thread, as a DataLoader's worker does, starts none and can't hang.
         if os.getpid() != self._pid or (os.getpid() != first and torch.get_num_threads() > 1):
             raise ProcessError(
-                "An ElmoEncoder must be used in the process that made it, and not in one forked after PyTorch ran: "
-                "PyTorch's threads do not survive a fork, and the call would hang. Start child processes with "
-                "multiprocessing's 'spawn' method, and make the encoder in them."
+                "An ElmoEncoder must be used in the process that made it, and not in one forked after PyTorch ran, "
+                "even if it was made there: PyTorch's threads do not survive a fork, and the call would hang. Start "
+                "child processes with multiprocessing's 'spawn' method, and make the encoder in them."
             )
 
     def __reduce__(self) -> NoReturn:

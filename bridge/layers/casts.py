@@ -8,6 +8,7 @@ import tensorflow as tf
 from bridge.errors import InputTypeError
 from bridge.text.characters import MAX_CHARACTER_ID
 
+GRAPH_INPUTS = ("Placeholder", "IteratorGetNext")
 # Up to here a float holds every integer.
 HIGHEST_INTEGERS = {"bool": 1, "bfloat16": 2**8, "float16": 2**11, "float32": 2**24, "float64": 2**53}
 
@@ -72,7 +73,10 @@ def check_cast_character_ids(inputs: tf.Tensor) -> tf.Tensor:
 
 
 def _before_casts(inputs: tf.Tensor) -> tf.Tensor:
-    """What became `inputs` by casts of this graph; `inputs` itself in eager mode."""
-    while tf.is_symbolic_tensor(inputs) and inputs.op.type == "Cast":  # not one that the graph captures
-        inputs = inputs.op.inputs[0]
-    return inputs
+    """The graph's input that became `inputs` by casts; `inputs` itself in eager mode, or if it was computed."""
+    source = inputs
+    while tf.is_symbolic_tensor(source) and source.op.type == "Cast":  # not one that the graph captures
+        source = source.op.inputs[0]
+    if tf.is_symbolic_tensor(source) and source.op.type in GRAPH_INPUTS:
+        return source
+    return inputs  # who casts what he has computed, such as random numbers, means it

@@ -193,7 +193,7 @@ class ElmoEmbedding(FixedArguments, keras.layers.Layer):
                 f"`scalar_mix_parameters` must have one number for each of the {self.checkpoint.num_layers} layers. "
                 f"Received: {parameters}."
             )
-        self._fixed_arguments = frozenset(known) - {"config"}
+        self._fixed_arguments = frozenset(known)
 
     @property
     def encoder(self) -> ElmoEncoder:
@@ -326,7 +326,7 @@ class ElmoEmbedding(FixedArguments, keras.layers.Layer):
         source = config_of(config.get("config"))
         checkpoint, missing = saved_checkpoint(source, fingerprint, options)
         layer = cls(**{**config, "config": checkpoint})
-        layer.config = source
+        object.__setattr__(layer, "config", source)  # as it was given, not the checkpoint that it led to
         if missing is not None:
             layer.bilm.fingerprint, layer.bilm.missing_weights = fingerprint, missing
         return layer

@@ -15,7 +15,7 @@ from bridge.errors import ProcessError, UnsupportedError
 from bridge.layers.adapter import activations_shape
 from bridge.layers.custom_gradient import custom_gradient
 from bridge.layers.tensors import tensor_with_farewell, to_tensorflow, to_torch
-from bridge.python_calls import counted
+from bridge.python_calls import counted, while_process_lives
 
 
 class _Graph(NamedTuple):
@@ -61,6 +61,7 @@ class FineTuningAdapter:
         # With "carry" there is no second forward pass: it would start from another state.
         forward = self._forward[training or self.encoder.state == "carry"]
         backward, dtype = self._backward, parameters[0].dtype
+        char_ids = while_process_lives(char_ids)
         inputs = [char_ids] if mask is None else [char_ids, mask]
         shape = activations_shape(self.encoder, char_ids)
 
@@ -97,7 +98,7 @@ def _refuse(*upstream: tf.Tensor) -> list[tf.Tensor]:
 def _call(function: Callable[..., Any], arguments: Sequence[tf.Tensor], dtypes: list[tf.DType]) -> list[tf.Tensor]:
     if tf.executing_eagerly():
         return function(*arguments)
-    # TensorFlow's own: inside of a gradient and a loop a graph can't look at anything but its arguments.
+    # TensorFlow's own: inside of a gradient and a loop a graph can't look at anything but its arguments. They wait.
     return tf.py_function(function, arguments, dtypes, name="elmo")
 
 

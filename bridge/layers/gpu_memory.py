@@ -21,8 +21,8 @@ def share_gpu_memory(device: Any) -> None:
     if not is_gpu or "TF_FORCE_GPU_ALLOW_GROWTH" in os.environ:
         return
     for gpu in tf.config.list_physical_devices("GPU"):
-        decided = tf.config.experimental.get_memory_growth(gpu) or tf.config.get_logical_device_configuration(gpu)
-        if not decided:
+        growth = tf.config.experimental.get_memory_growth(gpu)  # None until somebody decides
+        if growth is None and not tf.config.get_logical_device_configuration(gpu):
             try:
                 tf.config.experimental.set_memory_growth(gpu, True)
             except RuntimeError:  # it is in use

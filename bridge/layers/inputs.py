@@ -118,7 +118,7 @@ def _check_mask(mask: Any, inputs: Any) -> None:
         return
     if is_string(mask):
         raise InputTypeError(
-            "`mask` must be a tensor or NumPy array of bool. Received: dtype string. A mask is true where a token is: "
+            "`mask` must be bool or 0/1, true where a token is. Received: dtype string. Make it with "
             '`tf.not_equal(tokens, "")`.'
         )
     shape, wanted = shape_of(mask), shape_of(inputs)

@@ -225,13 +225,16 @@ def _expand(value: str, origin: str) -> str:
             )
         return found.rstrip("/") if name == MODELS_URL_VARIABLE else found
 
-    expanded = re.sub(VARIABLE, replacement, value)
     # A stranger's INI file must not send what is in the environment, such as a password, to a server of its choice.
-    if REMOTE.match(expanded) and (inside := re.search(VARIABLE, re.sub(rf"^{VARIABLE}(?=/|$)", "", value))):
+    rest = value if REMOTE.match(value) else re.sub(rf"^{VARIABLE}(?=[/!]|$)", "", value)
+    inside = re.search(VARIABLE, rest)
+    if inside is None or not REMOTE.match(value):  # else it need not be set
+        expanded = re.sub(VARIABLE, replacement, value)
+    if inside is not None and (REMOTE.match(value) or REMOTE.match(expanded)):
         raise ConfigError(
-            "A ${VAR} in a URL of an INI file must stand at its beginning, for all of `https://server/folder`: what "
-            f"stands behind is sent to a server. Received: {value!r} from {origin}, with {inside[0]} in the middle. "
-            "Write the URL itself, or put the whole of it into a variable."
+            "A ${VAR} in a URL of an INI file must stand at its beginning, followed by `/`, for all of "
+            f"`https://server/folder`: anything else is sent to a server. Received: {value!r} from {origin}, with "
+            f"{inside[0]} in another place. Write the URL itself, or put the whole of it into a variable."
         )
     return expanded
 

@@ -38,6 +38,11 @@ def check_character_ids_form(dtype: str, shape: Sequence[int | None], passages: 
             f"{wanted}. Received: dtype {dtype} of shape {shown}. Make the ids with `batch_to_ids`, and declare "
             'them to a model as integers: `keras.Input((None, 50), dtype="int32")`.'
         )
+    if len(shape) == 2 and shape[-1] == MAX_CHARACTERS_PER_TOKEN:
+        raise InputValueError(
+            f"{wanted}. Received: shape {shown}. One sentence of character ids is a batch of one: `char_ids[None]`. "
+            "Word ids go through `VocabularyCharacterIds(vocabulary)`."
+        )
     if len(shape) == 2:
         raise InputValueError(
             f"{wanted}. Received: shape {shown}, which looks like word ids. ELMo reads the characters of words: turn "

@@ -177,14 +177,14 @@ def test_the_text_of_a_report_has_the_problems_last(capsys: pytest.CaptureFixtur
     print_report(report, Console(emoji=False, highlight=False, markup=False, width=80))
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        "ok    o  fine",
-        "note  n  so",
-        "         hm",
+        "ok      o               fine",
+        "note    n               so",
+        "        hm",
         "",
         "problem 1  b",
         "bad [ELMO] :smile:",
-        "Mend it.",
-        "  pip x",
+        "        Mend it.",
+        "          pip x",
         "",
         "1 problem, in 3 s.",
     ]

@@ -68,7 +68,7 @@ WRONG_IDS: list[tuple[Any, type[Exception], str]] = [
     (torch.from_numpy(IDS).byte(), InputTypeError, "at least 16 bits.*dtype uint8"),
     (IDS > 0, InputTypeError, "integers .*dtype bool"),
     (IDS[0, 0], InputValueError, r"shape \(50\) of rank 1"),
-    (IDS[0], InputValueError, "looks like word ids"),
+    (IDS[0], InputValueError, r"is a batch of one: `char_ids\[None\]`"),
     (np.array([[5, 6]]), InputValueError, "looks like word ids"),
     (IDS[None], InputValueError, "rank 4"),
     (IDS[:, :, :49], InputValueError, "49 characters a token"),

@@ -32,7 +32,17 @@ def run(
     path: Path, layout: str, ending: str = "close", limits: Sequence[int] = (0,)
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, TESTS / "features" / "writing.py", path, layout, ending, *map(str, limits)],
+        # Python from 3.12 on warns of a fork beside threads: h5py's and NumPy's, which are idle.
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            TESTS / "features" / "writing.py",
+            path,
+            layout,
+            ending,
+            *map(str, limits),
+        ],
         capture_output=True,
         text=True,
         timeout=200,

@@ -32,6 +32,8 @@ def test_what_was_not_cast_is_left_alone() -> None:
     assert check_cast_ids(ids, "ids", 10**9) is ids
     assert run([1, 2], lambda ids: ids) == [1, 2]
     assert run([1.5, 2.5], lambda ids: to_int32(ids) + 1) == [2, 3]  # the user's own arithmetic
+    assert run([1.5, 2.5], lambda ids: to_int32(ids * 1.5)) == [2, 3]
+    assert run([1, 2], lambda ids: to_int32(tf.random.uniform([2]) * 0.9)) == [0, 0]
 
 
 @pytest.mark.parametrize(("dtype", "highest"), [("bool", 1), ("int8", 127), ("uint8", 255), ("float16", 2048)])

@@ -31,6 +31,20 @@ def test_no_variable_is_sent_to_a_server(value: str, tmp_path: Path, monkeypatch
     assert "12345" not in str(error.value)
 
 
+def test_a_variable_in_the_middle_need_not_be_set_to_be_refused(tmp_path: Path) -> None:
+    path = tmp_path / "elmo.ini"
+    path.write_text("[ELMO]\noptions_file = o\nweight_file = https://h/${NO_SUCH_VARIABLE}\n")
+    with pytest.raises(ConfigError, match="must stand at its beginning"):
+        ElmoConfig.load(path)
+
+
+def test_a_variable_may_be_a_whole_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZIP", "https://h/a.zip")
+    path = tmp_path / "elmo.ini"
+    path.write_text("[ELMO]\noptions_file = ${ZIP}!o.json\nweight_file = ${ZIP}!w.hdf5\n")
+    assert ElmoConfig.load(path).options_file == "https://h/a.zip!o.json"
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "elmo.ini"
     with open(path, "wb") as file:

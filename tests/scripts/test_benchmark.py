@@ -1,5 +1,6 @@
 """scripts/benchmark.py: its figures fit together, its comparison finds errors, and wrong arguments are told."""
 
+import importlib.metadata
 import io
 import json
 import os
@@ -88,7 +89,7 @@ def test_figures_fit_together(speed: Any) -> None:
     assert speed["settings"]["batch_size"] == [3, 1]
     assert speed["machine"]["threads"] == torch.get_num_threads()
     assert speed["machine"]["cpu_count"] == os.cpu_count()
-    assert speed["versions"]["torch"] == torch.__version__
+    assert speed["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_cache_hits_are_those_of_the_measured_turns(speed: Any) -> None:

@@ -127,19 +127,19 @@ def test_tensorflow_and_pytorch_in_one_process(order: tuple[str, ...]) -> None:
 
 
 def test_tensorflow_takes_all_memory_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No machine with a GPU is at hand: this one says that TensorFlow sees two of them, one of them limited."""
+    """No GPU is at hand: here TensorFlow says that it sees three, one of them limited and one decided about."""
     import tensorflow as tf
 
-    grows: dict[str, bool] = {}
+    grows = {"gpu:2": False}  # the user's own decision
     monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu:0", "gpu:1"])
-    monkeypatch.setattr(tf.config.experimental, "get_memory_growth", lambda gpu: grows.get(gpu, False))
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["gpu:0", "gpu:1", "gpu:2"])
+    monkeypatch.setattr(tf.config.experimental, "get_memory_growth", grows.get)
     monkeypatch.setattr(
         tf.config, "get_logical_device_configuration", lambda gpu: ["limit"] if gpu == "gpu:1" else None
     )
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", grows.__setitem__)
     bridge.ElmoEmbedding("demo", device="cpu")
-    assert grows == {}
+    assert grows == {"gpu:2": False}
     with contextlib.suppress(bridge.BridgeError):  # of PyTorch, which knows better
         bridge.ElmoEmbedding("demo", device="cuda")
-    assert grows == {"gpu:0": True}
+    assert grows == {"gpu:0": True, "gpu:2": False}

@@ -177,7 +177,7 @@ def test_ids_where_strings_belong(of_tokens: keras.Model, embed: ElmoEmbedding) 
     ("shape", "text"),
     [
         ((50,), r"rank 1\. A single sentence is a batch of one"),
-        ((3, 50), "looks like word ids"),
+        ((3, 50), r"One sentence of character ids is a batch of one: `char_ids\[None\]`"),
         ((1, 1, 1, 3, 50), "rank 5"),
     ],
 )

@@ -1,5 +1,7 @@
 """The traps of docs/troubleshooting.md, "Training and inference": each test has the name of its entry."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import tensorflow as tf
 from traps.oracle import alone, assert_rows
 
 from bridge import ElmoConfig, ElmoEmbedding, WhitespaceTokenizer, batch_to_ids, to_tensor
-from bridge.errors import InputValueError, UnsupportedError
+from bridge.errors import InputTypeError, InputValueError, UnsupportedError
 
 SENTENCES = [["The", "cat", "sat"], ["Hello"], ["a", "b", "c", "d", "e"]]
 VALUE_ERRORS = (InputValueError, tf.errors.InvalidArgumentError)
@@ -47,6 +49,37 @@ def test_a_padding_word_in_place_of_empty_strings(embed: ElmoEmbedding, small: E
     sentences = [["The", "cat", "sat"], ["Hello"]]
     assert_rows(embed(padded, mask=padded != "<pad>"), small, sentences)
     assert_rows(embed(tf.where(padded == "<pad>", "", padded)), small, sentences)
+
+
+def test_a_second_fit_after_one_that_failed(small: ElmoConfig) -> None:
+    embed = ElmoEmbedding(small, pooling="mean")
+    model = keras.Sequential([keras.Input((None, 50), dtype="int32"), embed, keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    ids, labels = batch_to_ids(SENTENCES), np.zeros(3)
+    with pytest.raises(InputTypeError, match="dtype uint8, which does not have them all"):
+        model.fit(ids.astype("uint8"), labels, verbose=0)
+    with pytest.raises(ValueError, match="Creating variables on a non-first call"):
+        model.fit(ids, labels, verbose=0)
+    model.compile("adam", "mse")
+    assert np.isfinite(model.fit(ids, labels, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.slow
+def test_a_saved_model_that_keras_does_not_know(embed: ElmoEmbedding, small: ElmoConfig, tmp_path: Path) -> None:
+    tagger(embed).save(tmp_path / "model.keras")
+    program = """
+import sys
+import keras
+try:
+    keras.models.load_model(sys.argv[1])
+except TypeError as error:
+    assert "could not be deserialized" in str(error) and "Could not locate class 'ElmoEmbedding'" in str(error), error
+from bridge import ElmoEmbedding
+print(keras.models.load_model(sys.argv[1]).output_shape)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=250)
+    assert done.stdout.strip() == "(None, None, 12)"
 
 
 def test_another_length_at_inference(small: ElmoConfig) -> None:
