@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from h5py import h5d, h5g, h5l, h5z
+from h5py import h5d, h5g, h5l, h5p, h5z
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 COMPRESSIONS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_LZF: "lzf"}
@@ -32,11 +32,21 @@ def link_fault(group: h5g.GroupID, name: bytes) -> str | None:
     return "is a link to somewhere else, which is not followed"
 
 
-def storage_fault(dataset: h5d.DatasetID, file_size: int, shape: tuple[int, ...], dtype: np.dtype) -> str | None:
-    """What is wrong with how the data of a dataset are stored: they must be in this very file, and all of them."""
-    plist = dataset.get_create_plist()
+def location_fault(plist: h5p.PropDCID) -> str | None:
+    """What is wrong with where the data of a dataset are: they must be in this very file.
+
+    To be asked before the dataset's shape: to tell that of a virtual one, HDF5 opens the other file, or waits for ever
+    for a pipe.
+    """
     if plist.get_layout() == h5d.VIRTUAL or plist.get_external_count():
         return "has its data in another file, which is not read"
+    return None
+
+
+def storage_fault(
+    dataset: h5d.DatasetID, plist: h5p.PropDCID, file_size: int, shape: tuple[int, ...], dtype: np.dtype
+) -> str | None:
+    """What is wrong with how the data of a dataset without a `location_fault` are stored: they must all be there."""
     filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
     fault = _filter_fault(filters) if filters else None
     if fault:

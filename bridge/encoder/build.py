@@ -37,7 +37,7 @@ def build_elmo(
     Raises:
         MissingDependencyError: AllenNLP is not installed.
         InputValueError: AllenNLP's biLM is to be made from `SharedWeights`.
-        CheckpointError: there are numbers in the weights that are NaN or infinite.
+        CheckpointError: the weights are damaged, or have numbers that are NaN or infinite.
     """
     if engine == "allennlp" and isinstance(checkpoint, SharedWeights):
         raise InputValueError(
@@ -58,15 +58,20 @@ def build_elmo(
             if engine == "fused"
             else None
         )
-        module = import_elmo().Elmo(
-            None if bilm else str(checkpoint.options_file),
-            None if bilm else str(checkpoint.weight_file),
-            num_output_representations=1,
-            dropout=0.0,
-            keep_sentence_boundaries=keep_sentence_boundaries,
-            module=bilm,
-        )
-    # AllenNLP reads the file by itself. Sums are fast, and may overflow where every number is one: the file decides.
+        elmo = import_elmo().Elmo
+        try:
+            module = elmo(
+                None if bilm else str(checkpoint.options_file),
+                None if bilm else str(checkpoint.weight_file),
+                num_output_representations=1,
+                dropout=0.0,
+                keep_sentence_boundaries=keep_sentence_boundaries,
+                module=bilm,
+            )
+        except OSError:  # AllenNLP reads the file by itself, and does not say which dataset is damaged
+            check_numbers(checkpoint.weight_file, expected_datasets(checkpoint.options))
+            raise
+    # Sums are fast, and may overflow where every number is one: the file decides.
     if engine == "allennlp" and not all(parameter.sum().isfinite() for parameter in module.parameters()):
         check_numbers(checkpoint.weight_file, expected_datasets(checkpoint.options))
     return module.to(device).eval()

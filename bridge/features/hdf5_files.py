@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5fd, h5p, h5s, h5t, h5z
 
 from bridge.errors import FeatureStoreError, ResourceNotFoundError
-from bridge.untrusted_hdf5 import MAGIC, Chunks, link_fault, storage_fault
+from bridge.untrusted_hdf5 import MAGIC, Chunks, link_fault, location_fault, storage_fault
 
 Compression = Literal["gzip", "lzf"]
 
@@ -117,8 +117,12 @@ def open_dataset(file: h5py.File, name: bytes, path: str, place: str, access: h5
         if fault:
             raise unusable(path, place, fault)
         dataset = h5d.open(root, name, access)
+        plist = dataset.get_create_plist()
+        fault = location_fault(plist)
+        if fault:
+            raise unusable(path, place, fault)
         shape, dtype = dataset.shape, dataset.dtype
-        fault = storage_fault(dataset, root.get_filesize(), shape, dtype)
+        fault = storage_fault(dataset, plist, root.get_filesize(), shape, dtype)
         if fault:
             raise unusable(path, place, fault)
         return Stored(dataset, shape, dtype)

@@ -12,6 +12,8 @@ from h5py import h5d
 REFERENCE = struct.Struct("<IQI")
 # A heap begins with its size; a text with its number, how often it is referred to, and its size.
 HEAP, TEXT = struct.Struct("<4sB3xQ"), struct.Struct("<HH4xQ")
+# A text's number has 16 bits.
+MAX_TEXTS = 1 << 16
 
 
 def read_text(file: h5py.File, dataset: h5d.DatasetID) -> bytes:
@@ -35,7 +37,9 @@ def read_text(file: h5py.File, dataset: h5d.DatasetID) -> bytes:
     if (magic, version) != (b"GCOL", 1):
         raise ValueError(f"no heap of texts is at {address}")
     place, end = address + HEAP.size, address + end
-    while place + TEXT.size <= end:
+    for _ in range(MAX_TEXTS):
+        if place + TEXT.size > end:
+            break
         number, _, size = TEXT.unpack(_read(descriptor, place, TEXT.size))
         if number == 0:  # the rest is free
             break

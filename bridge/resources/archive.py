@@ -10,7 +10,6 @@ import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -102,7 +101,9 @@ def _extract(archive: Path, name: str, archive_size: int, target: IO[bytes]) -> 
                 _extract_from_zip(members, name, target)
         else:
             raise ArchiveError(f"what is before the `!` does not specify an archive: {FORMS}")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError) as error:
+    except (ArchiveError, MemoryError):
+        raise
+    except Exception as error:  # for damage they raise zlib.error, ValueError, IndexError, RecursionError ...
         # Decompressors give no number, and a damaged ZIP sends its reader to places before its beginning (EINVAL).
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
@@ -113,6 +114,7 @@ def _extract(archive: Path, name: str, archive_size: int, target: IO[bytes]) -> 
 
 def _extract_from_zip(reader: zipfile.ZipFile, name: str, target: IO[bytes]) -> None:
     members = reader.infolist()
+    _check_number(len(members))
     info = _only([entry for entry in members if _normal(entry.filename) == name], name, (e.filename for e in members))
     # The upper half are Unix's file modes, where the archive was made there.
     if info.is_dir() or stat.S_ISDIR(info.external_attr >> 16):
@@ -133,8 +135,7 @@ def _extract_from_tar(reader: tarfile.TarFile, name: str, target: IO[bytes]) -> 
     found: list[tarfile.TarInfo] = []
     for info in reader:
         names.append(info.name)
-        if len(names) > MAX_MEMBERS:
-            raise ArchiveError(f"the archive has more than {MAX_MEMBERS} members")
+        _check_number(len(names))
         if _normal(info.name) != name:
             continue
         found.append(info)
@@ -164,6 +165,11 @@ def _only(found: list[Any], name: str, names: Any) -> Any:
 def _normal(name: str) -> str:
     """`tar c .` writes `./name`."""
     return name.rstrip("/").removeprefix("./")
+
+
+def _check_number(members: int) -> None:
+    if members > MAX_MEMBERS:
+        raise ArchiveError(f"the archive has more than {MAX_MEMBERS} members")
 
 
 def _check_size(name: str, size: int, stored: int) -> None:

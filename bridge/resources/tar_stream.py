@@ -26,12 +26,24 @@ class ArchiveError(Exception):
 
 
 class _Header(tarfile.TarInfo):
+    """A header that takes no memory to speak of. Maps of sparse files may be as long as the archive unpacks to."""
+
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type in EXTENDED and header.size > MAX_HEADER_BYTES:
             raise ArchiveError(f"the archive has a header that claims {header.size} bytes")
+        if header.type == tarfile.GNUTYPE_SPARSE:
+            raise _sparse(header)
         return header
+
+    def _proc_gnusparse_10(self, next: tarfile.TarInfo, *_: Any) -> None:
+        # What is not public is overridden, as nothing public is asked before the map is read.
+        raise _sparse(next)
+
+
+def _sparse(header: tarfile.TarInfo) -> ArchiveError:
+    return ArchiveError(f"{header.name!r:.120} is a sparse file, and only regular files are read. Unpack it yourself")
 
 
 class _Bounded:

@@ -15,7 +15,7 @@ from h5py import h5d, h5g, h5o
 
 from bridge.errors import CheckpointError
 from bridge.resources.lookalikes import lookalike
-from bridge.untrusted_hdf5 import Chunks, link_fault, storage_fault
+from bridge.untrusted_hdf5 import Chunks, link_fault, location_fault, storage_fault
 
 # Numbered parts of a biLM: AllenNLP ignores those beyond what the options say, and computes something else.
 NUMBERED_PARTS = {
@@ -75,21 +75,20 @@ def read_weights(source: Mapping[str, Any], name: str, rows: Any = ...) -> np.nd
         rows: what to read of it.
 
     Raises:
-        CheckpointError: there are numbers in it that are NaN, infinite or beyond float32.
+        CheckpointError: it is damaged, or there are numbers in it that are NaN, infinite or beyond float32.
     """
-    dataset = source[name]
     with np.errstate(all="ignore"):
-        values = dataset[rows].astype(np.float32, copy=False)
+        values = _read(source, name, rows)
         # The sum, as it is the fastest that a NaN or an infinity does not survive. Large numbers may overflow in it.
         if np.isfinite(values.sum()) or np.isfinite(values).all():
             return values
-        whole = dataset[...].astype(np.float32, copy=False)
+        whole = _read(source, name, ...)
     wrong = ~np.isfinite(whole)
-    path = repr(source.filename) if isinstance(source, h5py.File) else "weights in memory"
     raise CheckpointError(
-        f"`weight_file` must hold finite numbers. Received: {path}, in which {name} has {np.count_nonzero(wrong)} of "
-        f"{whole.size} that are NaN, infinite or beyond float32, the first at {np.argwhere(wrong)[0].tolist()}. The "
-        "file is damaged, or the training that wrote it diverged: use another copy, or an earlier checkpoint."
+        f"`weight_file` must hold finite numbers. Received: {_path(source)}, in which {name} has "
+        f"{np.count_nonzero(wrong)} of {whole.size} that are NaN, infinite or beyond float32, the first at "
+        f"{np.argwhere(wrong)[0].tolist()}. The file is damaged, or the training that wrote it diverged: use "
+        "another copy, or an earlier checkpoint."
     )
 
 
@@ -102,6 +101,20 @@ def check_numbers(path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
     with h5py.File(path, "r") as file:
         for name in expected:
             read_weights(file, name)
+
+
+def _read(source: Mapping[str, Any], name: str, rows: Any) -> np.ndarray:
+    try:
+        return source[name][rows].astype(np.float32, copy=False)
+    except OSError as error:  # a checksum or a compression that does not fit
+        raise CheckpointError(
+            f"`weight_file` must be whole, as it was written. Received: {_path(source)}, in which {name} can't be read "
+            f"({error}). The file is damaged: fetch the file again, or use another copy."
+        ) from error
+
+
+def _path(source: Mapping[str, Any]) -> str:
+    return repr(source.filename) if isinstance(source, h5py.File) else "weights in memory"
 
 
 def _problems(file: h5py.File, expected: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
@@ -135,7 +148,7 @@ def _problems(file: h5py.File, expected: Mapping[str, tuple[int, ...]]) -> Itera
 
 
 def _find(file: h5py.File, name: str) -> Any:
-    """The dataset (or, for a name that ends in a slash, the group) of that name; a string where it is not one."""
+    """The dataset (or, for a name that ends in a slash, the group) of that name in this file; else what is wrong."""
     found = h5g.open(file.id, b"/")
     *folders, last = name.encode().split(b"/")
     for part in [*folders, *([last] if last else [])]:
@@ -145,7 +158,9 @@ def _find(file: h5py.File, name: str) -> Any:
         if fault:
             return fault
         found = h5o.open(found, part)
-    if isinstance(found, h5d.DatasetID if last else h5g.GroupID):
+    if isinstance(found, h5d.DatasetID) and last:
+        return location_fault(found.get_create_plist()) or found
+    if isinstance(found, h5g.GroupID) and not last:
         return found
     return "is a group" if isinstance(found, h5g.GroupID) else "is no dataset"
 
@@ -159,4 +174,5 @@ def _dtype(dataset: h5d.DatasetID) -> np.dtype | None:
 
 def _fault(dataset: h5d.DatasetID, file_size: int, shape: tuple[int, ...], dtype: np.dtype) -> str | None:
     """What is wrong with the data of a dataset of the right form."""
-    return storage_fault(dataset, file_size, shape, dtype) or Chunks(dataset, dtype).fault()
+    plist = dataset.get_create_plist()
+    return storage_fault(dataset, plist, file_size, shape, dtype) or Chunks(dataset, dtype).fault()

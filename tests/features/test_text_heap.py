@@ -6,7 +6,7 @@ from typing import Any
 import h5py
 import pytest
 
-from bridge.features.text_heap import read_text
+from bridge.features.text_heap import HEAP, TEXT, read_text
 
 TEXTS = {"some": "the cat", "other": "é" * 100_000, "none": "", "json": '{"a": "0"}'}
 
@@ -39,6 +39,25 @@ def test_a_damaged_heap_is_an_error(start: int, stop: int, tmp_path: Path) -> No
     path.write_bytes(data)
     with h5py.File(path) as file, pytest.raises(ValueError, match="heap of texts"):
         read_text(file, file["text"].id)
+
+
+@pytest.mark.parametrize("others", [(1 << 16) - 2, 1 << 16])
+def test_more_texts_than_have_numbers(others: int, tmp_path: Path) -> None:
+    """They end with number 65535: one that comes later is not looked for, for minutes in a large file."""
+    path = tmp_path / "f.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("text", (1,), h5py.string_dtype(), data=["the cat"])
+        offset = file["text"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    texts = TEXT.pack(2, 1, 0) * others + TEXT.pack(1, 1, 7) + b"the cat\0"
+    data[offset + 4 : offset + 12] = len(data).to_bytes(8, "little")
+    path.write_bytes(data + HEAP.pack(b"GCOL", 1, HEAP.size + len(texts)) + texts)
+    with h5py.File(path) as file:
+        if others < 1 << 16:
+            assert read_text(file, file["text"].id) == b"the cat"
+        else:
+            with pytest.raises(ValueError, match="has no text 1 of 7 bytes"):
+                read_text(file, file["text"].id)
 
 
 def test_a_text_beyond_the_end(tmp_path: Path) -> None:

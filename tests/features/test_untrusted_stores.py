@@ -1,5 +1,8 @@
 """Feature files from strangers: what HDF5 would unpack without end is refused before it does."""
 
+import os
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from features.samples import metadata_of, write_store
+from resources.hostile_weights import ELSEWHERE, endless_virtual_dataset
 
 from bridge.errors import FeatureStoreError
 from bridge.features.store import FeatureStore
@@ -67,6 +71,32 @@ def test_other_ways_to_store(arguments: dict[str, Any], words: str, tmp_path: Pa
     with FeatureStore.open(path) as store, pytest.raises(FeatureStoreError) as error:
         store[0]
     assert words in str(error.value)
+
+
+READS = """
+import sys
+from bridge import FeatureStore
+FeatureStore.open(sys.argv[1])[0]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX system")
+@pytest.mark.parametrize(("layout", "name"), [("elmo", "0"), ("packed", "features")])
+def test_shape_that_is_asked_of_a_pipe(layout: Literal["elmo", "packed"], name: str, tmp_path: Path) -> None:
+    """Nobody writes into the pipe: a program that opens it can only be killed."""
+    path = tmp_path / "f.hdf5"
+    write_store(path, layout=layout)
+    with h5py.File(path, "r+") as file:
+        endless_virtual_dataset(file, name, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", READS, path],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"in which the dataset {name!r} {ELSEWHERE}" in done.stderr
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lzf"])

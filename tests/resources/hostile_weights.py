@@ -1,5 +1,6 @@
 """Weight files that a stranger could make, by name: each changes a sound file of `models.random_model`."""
 
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,17 @@ def virtual_dataset(file: h5py.File, folder: Path) -> None:
     layout = h5py.VirtualLayout(shape=(40,), dtype="f4")
     layout[:] = h5py.VirtualSource(str(other_file(folder)), "B", shape=(40,))
     file.create_virtual_dataset(NAME, layout)
+
+
+def endless_virtual_dataset(file: h5py.File, name: str, folder: Path) -> None:
+    """Its shape is that of a dataset in a pipe: who asks for it waits for ever. So it is not among `HOSTILE`."""
+    os.mkfifo(folder / "pipe")
+    rows = h5s.create_simple((1,), (h5s.UNLIMITED,))
+    rows.select_hyperslab((0,), (h5s.UNLIMITED,))
+    plist = h5p.create(h5p.DATASET_CREATE)
+    plist.set_virtual(rows, os.fsencode(folder / "pipe"), b"B", rows)
+    del file[name]
+    h5d.create(file.id, name.encode(), h5t.IEEE_F32LE, h5s.create_simple((40,), (h5s.UNLIMITED,)), plist)
 
 
 @hostile(ELSEWHERE)

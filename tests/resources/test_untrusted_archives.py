@@ -5,6 +5,7 @@ import gzip
 import io
 import multiprocessing
 import tarfile
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -177,11 +178,70 @@ def test_tar_header_that_is_a_bomb(tmp_path: Path) -> None:
     refused(f"{tmp_path}/a.tar.gz!o.json", f"a header that claims {50 * MIB} bytes")
 
 
+def with_attributes(attributes: dict[str, str]) -> bytes:
+    """The headers of a member of no bytes."""
+    info = tarfile.TarInfo("o.json")
+    info.pax_headers = attributes
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_attributes({"comment": "x"})[:1024] * 3000 + with_attributes({}),
+        tarfile.TarInfo("x" * 200).tobuf(tarfile.GNU_FORMAT)[:1024] * 3000 + with_attributes({}),
+        with_attributes({"GNU.sparse.map": "a,b"}),
+        with_attributes({"size": "-5000"}),
+    ],
+    ids=["attributes of attributes", "names of names", "map", "size"],
+)
+def test_tar_headers_that_make_no_sense(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(content + bytes(1024))
+    refused(f"{tmp_path}/a.tar!o.json", "it is damaged or incomplete")
+
+
+def old_sparse_map(blocks: int) -> bytes:
+    header = bytearray(member_of(tarfile.GNUTYPE_SPARSE, "x").tobuf(tarfile.GNU_FORMAT))
+    header[482] = 1  # the map goes on in the next block
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + (b"00000000000\0" * 42 + b"\1" + bytes(7)) * blocks
+
+
+def new_sparse_map(blocks: int) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.size = 512 * blocks
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    return info.tobuf(tarfile.PAX_FORMAT) + b"%0511d\n" % (1 << 40) + b"1000000\n" * (64 * (blocks - 1))
+
+
+@pytest.mark.parametrize("sparse_map", [old_sparse_map, new_sparse_map])
+def test_sparse_map_that_is_a_bomb(sparse_map: Callable[[int], bytes], tmp_path: Path) -> None:
+    """A list of it takes many times the memory of what it unpacks to."""
+    content = sparse_map(20 * MIB // 512)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(content, 1))
+    del content
+    tracemalloc.start()
+    refused(f"{tmp_path}/a.tar.gz!o.json", "'x' is a sparse file, and only regular files are read")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * MIB
+
+
+def test_name_in_a_zip_that_is_no_text(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"é": b"", "o.json": b"{}"})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xff"))
+    refused(f"{path}!o.json", "it is damaged or incomplete (UnicodeDecodeError")
+
+
 def test_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_module, "MAX_MEMBERS", 10)
-    refused(
-        f"{tarred(tmp_path / 'a.tar', *(tarfile.TarInfo(str(i)) for i in range(11)))}!o.json", "more than 10 members"
-    )
+    names = [str(number) for number in range(11)]
+    for archive in (
+        tarred(tmp_path / "a.tar", *map(tarfile.TarInfo, names)),
+        zipped(tmp_path / "a.zip", dict.fromkeys(names, b"{}")),
+    ):
+        refused(f"{archive}!o.json", "more than 10 members")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.bz2"])

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from models import options_dict, random_model
-from resources.hostile_weights import CELL, HOSTILE, LINK, NAME, external_link
+from resources.hostile_weights import CELL, ELSEWHERE, HOSTILE, LINK, NAME, endless_virtual_dataset, external_link
 
 from bridge.encoder.encoder import ElmoEncoder
 from bridge.encoder.shared_weights import SharedWeights
@@ -48,6 +50,30 @@ def test_link_of_a_kind_of_its_own(tmp_path: Path) -> None:
     assert content.count(b"\x01\x08\x40\x01B") == 1
     path.write_bytes(content.replace(b"\x01\x08\x40\x01B", b"\x01\x08\x41\x01B"))
     refused(model, NAME, LINK)
+
+
+READS = """
+import sys
+from bridge import Checkpoint, ElmoConfig
+Checkpoint.open(ElmoConfig(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a POSIX system")
+def test_shape_that_is_asked_of_a_pipe(tmp_path: Path) -> None:
+    """Nobody writes into the pipe: a program that opens it can only be killed."""
+    model = random_model(tmp_path)
+    with h5py.File(model.weight_file, "r+") as file:
+        endless_virtual_dataset(file, NAME, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", READS, model.options_file, model.weight_file],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert f"{NAME}: {ELSEWHERE}" in done.stderr
 
 
 def test_options_and_weights_that_claim_terabytes(tmp_path: Path) -> None:
@@ -95,9 +121,9 @@ def test_many_objects_and_attributes_are_not_looked_at(tmp_path: Path) -> None:
             many.create_group(str(number))
             many.attrs[str(number)] = number
         many["again"] = file  # round and round
-    start = time.perf_counter()
+    start = time.process_time()
     assert Checkpoint.open(model)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 10  # or for ever
 
 
 PLUGIN = """
@@ -187,6 +213,27 @@ def test_numbers_that_are_none(
     assert f"{name} has {fault}" in str(error.value)
     assert repr(model.weight_file) in str(error.value)
     assert "use another copy" in str(error.value)
+
+
+@pytest.mark.parametrize("arguments", [{"fletcher32": True}, {"compression": "gzip"}], ids=str)
+def test_numbers_that_are_damaged(arguments: dict[str, Any], tmp_path: Path) -> None:
+    """HDF5 finds out when it reads them."""
+    model = random_model(tmp_path)
+    with h5py.File(model.weight_file, "r+") as file:
+        values = file["char_embed"][()]
+        del file["char_embed"]
+        dataset = file.create_dataset("char_embed", data=values, chunks=values.shape, **arguments)
+        chunk = dataset.id.get_chunk_info(0)
+    path = Path(model.weight_file)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 0xFF
+    path.write_bytes(content)
+    checkpoint = Checkpoint.open(model)
+    for read in (ElmoEncoder, partial(ElmoEncoder, engine="allennlp"), SharedWeights.of):
+        with pytest.raises(CheckpointError) as error:
+            read(checkpoint)
+        for word in ("must be whole", repr(model.weight_file), "char_embed can't be read", "fetch the file again"):
+            assert word in str(error.value)
 
 
 def test_large_numbers_are_numbers(tmp_path: Path) -> None:
