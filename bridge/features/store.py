@@ -100,7 +100,7 @@ class FeatureStore:
                         "and take care yourself that they are the right ones."
                     )
                 store.metadata.check_model(config, repr(os.fspath(path)))
-        except BaseException:
+        except BaseException:  # a Ctrl-C, too: the file is closed
             store.close()
             raise
         return store
