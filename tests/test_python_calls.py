@@ -32,7 +32,7 @@ TRAINED_LAYER = LAYER.replace('ElmoEmbedding("demo")', 'ElmoEmbedding("demo", re
 EXAMPLES = """
 from bridge.heads.data import LabelledData
 from bridge.text.readers import Example
-data = LabelledData([Example(["a", "b", "c", "d"], "x", "here")] * 600, ["x", "y"])
+data = LabelledData([Example(["a", "b", "c", "d"], "x", "here")] * 400, ["x", "y"])
 iterator = iter(data.batches(2, shuffle_seed=0).repeat())
 print(next(iterator)[0].shape)
 """
@@ -55,7 +55,7 @@ def test_a_process_ends_while_a_dataset_reads_ahead(program: str, printed: str, 
         return done.stdout.strip()
 
     with ThreadPoolExecutor(4) as threads:
-        assert list(threads.map(run, range(6))) == [printed] * 6
+        assert list(threads.map(run, range(4))) == [printed] * 6
 
 
 def test_calls_give_what_the_function_gives() -> None:
