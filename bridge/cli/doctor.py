@@ -30,7 +30,7 @@ def doctor(
     """Check the installation and the weights, and say how to mend what is wrong.
 
     Looks at versions, import orders, threads, GPUs and files, and runs three sentences through the whole bridge. The
-    exit code is 1 if there is a problem. Takes a minute, or several on a busy machine.
+    exit code is 1 if there is a problem. Takes half a minute, or a few minutes on a busy machine.
     """
     import json as json_format
 
