@@ -1,7 +1,8 @@
 """Checks of plain arguments, which several rooms share."""
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -48,3 +49,28 @@ def check_keywords(callee: str, given: Iterable[str], known: Iterable[str]) -> N
             raise InputTypeError(
                 f"Every keyword of `{callee}` must be one of its arguments. Received: `{name}`. {remedy}"
             )
+
+
+def numbers_of_layers(argument: str, values: Sequence[float] | None) -> list[float] | None:
+    """The unnormalised weights of a mix, as JSON can hold them.
+
+    Args:
+        argument: its name, for messages.
+        values: a number for each layer; minus infinity leaves one out.
+
+    Raises:
+        InputTypeError: it is no list of numbers.
+        InputValueError: they have no softmax.
+    """
+    if values is None:
+        return None
+    wanted = f"`{argument}` must be a list of numbers, one a layer, before the softmax."
+    if not isinstance(values, list | tuple | np.ndarray):  # a string has elements that are numbers, a set no order
+        raise InputTypeError(f"{wanted} Received: {values!r:.80} of type {type(values).__name__}.")
+    try:
+        numbers = [float(value) for value in values]
+    except (OverflowError, TypeError, ValueError):
+        raise InputTypeError(f"{wanted} Received: {values!r:.80}.") from None
+    if any(math.isnan(number) or number == math.inf for number in numbers) or (numbers and max(numbers) == -math.inf):
+        raise InputValueError(f"{wanted} Received: {numbers}, whose softmax is not a number.")
+    return numbers

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from bridge.checks import check_boolean, check_choice, check_integer
+from bridge.checks import check_boolean, check_choice, check_integer, numbers_of_layers
 from bridge.errors import InputValueError
-from bridge.layers.scalar_mix import ScalarMix, numbers_of_layers
+from bridge.layers.scalar_mix import ScalarMix
 
 OutputMode = Literal["elmo", "top", "average", "all"]
 

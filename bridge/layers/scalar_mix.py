@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from bridge.checks import check_boolean
+from bridge.checks import check_boolean, numbers_of_layers
 from bridge.errors import InputTypeError, InputValueError
 
 
@@ -133,19 +131,3 @@ def _normalise(layer: Any, mask: Any) -> Any:
     mean = ops.divide_no_nan(ops.sum(layer * known), count)
     variance = ops.divide_no_nan(ops.sum(ops.square((layer - mean) * known)), count)
     return ops.cast((layer - mean) / ops.sqrt(variance + 1e-13), dtype)
-
-
-def numbers_of_layers(argument: str, values: Sequence[float] | None) -> list[float] | None:
-    """The unnormalised weights of a mix, as JSON can hold them."""
-    if values is None:
-        return None
-    wanted = f"`{argument}` must be a list of numbers, one a layer, before the softmax."
-    if not isinstance(values, list | tuple | np.ndarray):  # a string has elements that are numbers, a set no order
-        raise InputTypeError(f"{wanted} Received: {values!r:.80} of type {type(values).__name__}.")
-    try:
-        numbers = [float(value) for value in values]
-    except (OverflowError, TypeError, ValueError):
-        raise InputTypeError(f"{wanted} Received: {values!r:.80}.") from None
-    if any(math.isnan(number) or number == math.inf for number in numbers) or (numbers and max(numbers) == -math.inf):
-        raise InputValueError(f"{wanted} Received: {numbers}, whose softmax is not a number.")
-    return numbers

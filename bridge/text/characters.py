@@ -110,11 +110,9 @@ def batch_to_ids(
     lengths = np.array([len(row) for row in rows], dtype=np.intp)
     timesteps = int(lengths.max(initial=0)) if max_sequence_length is None else max_sequence_length
     ids = np.zeros((len(rows), timesteps, MAX_CHARACTERS_PER_TOKEN), dtype=np.int32)
-    tokens = [token for row in rows for token in row]
-    # A row begins at a multiple of the timesteps, and not where the row before has ended.
-    shifts = np.arange(len(rows)) * timesteps - (np.cumsum(lengths) - lengths)
-    places = np.arange(len(tokens)) + np.repeat(shifts, lengths)
-    _write_tokens(tokens, special_ids, ids.reshape(-1, ids.shape[2]), places)
+    # Without rows the ids take no memory, however many timesteps they have: nor may this.
+    places = np.flatnonzero(np.arange(timesteps if rows else 0) < lengths[:, None])
+    _write_tokens([token for row in rows for token in row], special_ids, ids.reshape(-1, ids.shape[2]), places)
     return ids
 
 
