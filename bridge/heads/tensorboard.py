@@ -6,9 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import tensorflow as tf
-
-from bridge.layers.callbacks import write_scalar
+from bridge.event_file import EventFile
 
 
 class TensorBoardLog:
@@ -24,7 +22,7 @@ class TensorBoardLog:
     def __init__(self, folder: Path, history: Mapping[str, Sequence[float]]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         self._folder = folder
-        self._writers: dict[str, tf.summary.SummaryWriter] = {}
+        self._files: dict[str, EventFile] = {}
         for epoch, values in enumerate(zip(*history.values(), strict=True)):
             self.write(epoch, dict(zip(history, values, strict=True)))
 
@@ -33,12 +31,11 @@ class TensorBoardLog:
         for name, value in logs.items():
             kind = "validation" if name.startswith("val_") else "train"
             tag = name if "/" in name else f"epoch_{name.removeprefix('val_')}"
-            if kind not in self._writers:
-                self._writers[kind] = tf.summary.create_file_writer(str(self._folder / kind))
-            with self._writers[kind].as_default():  # and flushes
-                write_scalar(tag, value, epoch)
+            if kind not in self._files:
+                self._files[kind] = EventFile(self._folder / kind)
+            self._files[kind].write(tag, value, epoch)
 
     def close(self) -> None:
         """Closes the files."""
-        for writer in self._writers.values():
-            writer.close()
+        for file in self._files.values():
+            file.close()
