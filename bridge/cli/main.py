@@ -15,12 +15,14 @@ from bridge.cli.embed import embed
 from bridge.cli.evaluate import evaluate
 from bridge.cli.inspect import inspect
 from bridge.cli.predict import predict
+from bridge.cli.pretrain import pretrain
 from bridge.cli.train import train
 
 # Not rich's tracebacks: an error of ours is one line, and one that is not should look like Python's.
 app = typer.Typer(name="elmo-bridge", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command()(embed)
 app.command()(convert)
+app.command()(pretrain)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
@@ -40,7 +42,7 @@ def elmo_bridge(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """AllenNLP's ELMo: vectors of whole corpora, and classifiers and taggers to train, measure and use."""
+    """AllenNLP's ELMo: vectors of whole corpora, classifiers and taggers to train, measure and use, and new biLMs."""
 
 
 def main() -> None:

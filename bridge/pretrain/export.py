@@ -97,9 +97,14 @@ def write_checkpoint(folder: Path, options: ElmoOptions, weights: Mapping[str, n
     text = options.model_dump_json(indent=2) + "\n"
 
     def write(path: Path) -> None:
-        with h5py.File(path, "w", libver="earliest", track_order=False) as file:
+        # In memory first: a disk that is full leaves HDF5 with a file that it can neither write nor close.
+        with h5py.File(
+            path, "w", driver="core", backing_store=False, block_size=1 << 20, libver="earliest", track_order=False
+        ) as file:
             for name in expected:  # in the order of `weights` the bytes would depend on it
                 file.create_dataset(name, data=weights[name], track_times=False)
+            file.flush()
+            path.write_bytes(file.id.get_file_image())
 
     write_file(weight_file, write)
     write_file(options_file, lambda path: path.write_text(text, encoding="utf-8"))
