@@ -1,107 +1,59 @@
-"""Trains the embedded demo model and writes it: a small biLM, on unlabelled sentences of the demo's kind.
+"""Trains the embedded demo model on WordNet's definitions and examples, and writes it with its model card.
 
-A language model of both directions, as in Peters et al. 2018, in AllenNLP's own modules. It takes three and a
-half minutes. The same seed and the same versions give the same weights on the same kind of processor.
+The text comes from Debian's package wordnet-base and stays where it is. A tenth of the synsets is held out to measure
+the model on, and another tenth is never looked at, so that scripts/wordnet_supersenses.py can test on it. The same
+versions give the same weights on the same kind of processor and as many threads.
 
-Beside it go the numbers that `elmo-bridge doctor` expects of it, computed by the tests' NumPy ELMo in float64, and
-compared with AllenNLP's before they are written. `--reference` writes them alone, for the model that is there.
+Beside the weights go the numbers that `elmo-bridge doctor` expects of them, computed by the tests' NumPy ELMo in
+float64, and compared with AllenNLP's before they are written. `--reference` writes them alone, for the model that is
+there.
 """
 
+import argparse
+import csv
 import json
-import random
+import math
+import platform
+import shutil
 import sys
-import tempfile
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import make_demo_sentences
 import numpy as np
 import torch
+import wordnet
+from rich.console import Console
 
-from bridge import Checkpoint, ElmoConfig, ElmoEncoder, batch_to_ids
-from bridge.encoder.elmo_import import import_elmo
-from bridge.pretrain.export import bilm_weights, write_checkpoint
-from bridge.pretrain.weights import initial_weights
-from bridge.resources.options import ElmoOptions
+from bridge import BridgeError, Checkpoint, ElmoConfig, ElmoEncoder
+from bridge.pretrain import BilmReport, train_bilm
+from bridge.pretrain.sizes import options_of_size
+from bridge.resources.checkpoint import expected_datasets
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDER = ROOT / "bridge" / "resources" / "demo"
-PROJECTION_DIM = 64
-OPTIONS = {
-    "lstm": {
-        "dim": 256,
-        "projection_dim": PROJECTION_DIM,
-        "n_layers": 2,
-        "cell_clip": 3,
-        "proj_clip": 3,
-        "use_skip_connections": True,
-    },
-    "char_cnn": {
-        "activation": "relu",
-        "embedding": {"dim": 16},
-        "filters": ((1, 16), (2, 32), (3, 64), (4, 64)),
-        "n_highway": 1,
-        "max_characters_per_token": 50,
-        "n_characters": 262,
-    },
+DEMO = ROOT / "bridge" / "resources" / "demo"
+TRAINING: dict[str, Any] = {
+    "min_count": 2,
+    "softmax": "adaptive",
+    "epochs": 4,
+    "batch_size": 64,
+    "unroll_steps": 20,
+    "optimizer": "adam",
+    "learning_rate": 5e-3,
+    "warm_up_steps": 200,
+    "dropout": 0.1,
+    "seed": 11,
 }
-SEED = 11
-SENTENCES, HELD_OUT = 3000, 200
-EPOCHS, BATCH_SIZE, LEARNING_RATE = 8, 32, 3e-3
 # Known and unknown words, letters of two bytes, and lengths that need padding.
 REFERENCE_SENTENCES = [["The", "soup", "was", "not", "bad", "."], ["\u00c4rzte", "loved", "it"], ["Hmm"]]
 
-CONSEQUENCES = {
-    True: ("we stayed", "we smiled", "we thanked them", "we told our friends", "everybody cheered"),
-    False: ("we left", "we frowned", "we complained", "we walked out", "everybody sighed"),
-}
 
-
-def unlabelled_sentences() -> list[list[str]]:
-    """Reviews and what came of them, of which no review is in the demo's labelled set.
-
-    The label is never given, but to predict what came of it a language model must find out what a review says.
-    """
-    labelled = make_demo_sentences.TARGET.read_text(encoding="utf-8")
-    generator = random.Random(SEED)
-    sentences: list[list[str]] = []
-    while len(sentences) < SENTENCES + HELD_OUT:
-        praise = generator.random() < 0.5
-        if generator.random() < 0.5:
-            opinion = make_demo_sentences.opinion(generator, praise, negated=generator.random() < 0.5)
-            review = f"the {generator.choice(make_demo_sentences.TOPICS)} was {opinion}"
-        else:
-            review = make_demo_sentences.review(generator, praise)
-        if f"\t{review} .\n" not in labelled:
-            sentences.append(f"{review} , so {generator.choice(CONSEQUENCES[praise])} .".split())
-    return sentences
-
-
-class LanguageModel(torch.nn.Module):
-    """The biLM and one softmax over the words that both directions share."""
-
-    def __init__(self, bilm: Any, vocabulary: dict[str, int]) -> None:
-        super().__init__()
-        self.bilm = bilm
-        self.vocabulary = vocabulary
-        self.softmax = torch.nn.Linear(PROJECTION_DIM, len(vocabulary))
-
-    def forward(self, sentences: list[list[str]]) -> torch.Tensor:
-        """Mean negative log likelihood of a word, over both directions."""
-        self.bilm._elmo_lstm.reset_states()
-        words = np.zeros((len(sentences), max(map(len, sentences)) + 2), dtype=np.int64)
-        for row, sentence in enumerate(sentences):
-            words[row, : len(sentence) + 2] = [self.vocabulary[word] for word in ("<S>", *sentence, "</S>")]
-        targets = torch.from_numpy(words)
-        top = self.bilm(torch.from_numpy(batch_to_ids(sentences)))["activations"][-1]
-        forward, backward = top.chunk(2, dim=-1)
-        losses = [
-            torch.nn.functional.cross_entropy(
-                self.softmax(predicting).flatten(0, 1), predicted.flatten(), ignore_index=0
-            )
-            for predicting, predicted in ((forward[:, :-1], targets[:, 1:]), (backward[:, 1:], targets[:, :-1]))
-        ]
-        return (losses[0] + losses[1]) / 2
+def write_text(path: Path, sentences: Iterable[list[str]]) -> str:
+    """Writes sentences, one a line, and returns how many they are."""
+    lines = [" ".join(tokens) for tokens in sentences]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return f"{len(lines):,} sentences, {sum(line.count(' ') + 1 for line in lines):,} words"
 
 
 def write_reference(config: ElmoConfig, path: Path) -> None:
@@ -126,43 +78,96 @@ def write_reference(config: ElmoConfig, path: Path) -> None:
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB, {difference:.1e} from AllenNLP")
 
 
+def training_seconds(history: Path) -> float:
+    """How long all steps took, those of a process that was stopped included."""
+    with open(history, encoding="utf-8", newline="") as file:
+        rows = [(int(row["tokens"]), float(row["tokens_per_second"])) for row in csv.DictReader(file)]
+    return sum((tokens - before) / rate for (before, _), (tokens, rate) in pairwise([(0, 0.0), *rows]))
+
+
+def model_card(config: ElmoConfig, report: BilmReport, training_text: str, held_out_text: str) -> str:
+    """What the model is, in Markdown."""
+    options, held_out = Checkpoint.open(config).options, report.held_out_perplexities
+    assert held_out is not None
+    parameters = sum(map(math.prod, expected_datasets(options).values()))
+    seconds = training_seconds(Path(config.weight_file).parent / "history.csv")
+    rows = {
+        "size": f"{parameters:,} parameters, {Path(config.weight_file).stat().st_size / 1e6:.1f} MB: "
+        f"{options.num_layers} layers of {options.output_dim}, LSTMs of {options.lstm.dim} units",
+        "data": f"definitions and examples of WordNet 3.0, from Debian's package `{wordnet.PACKAGE}`, "
+        f"tokens as `scripts/wordnet.py` makes them: {training_text}",
+        "held out": f"a tenth of the synsets: {held_out_text}; another tenth is in neither, to test on what is built "
+        "on the model",
+        "training": f"{TRAINING['epochs']} epochs, {report.steps:,} steps of {TRAINING['batch_size']} x "
+        f"{TRAINING['unroll_steps']} tokens, Adam, dropout {TRAINING['dropout']}, seed {TRAINING['seed']}; "
+        f"{report.vocabulary_size:,} words are predicted, by an adaptive softmax",
+        "time": f"{seconds / 60:.0f} minutes, {report.tokens / seconds:,.0f} tokens/s, with {torch.get_num_threads()} "
+        f"thread on {platform.machine()}",
+        "held-out perplexity": f"{held_out.forward:.1f} forward, {held_out.backward:.1f} backward; sentence boundaries "
+        "and unknown words count",
+    }
+    table = "\n".join(f"| {name} | {text} |" for name, text in rows.items())
+    return f"""# The demo model
+
+A small English ELMo: what `config="demo"` names. `scripts/make_demo_model.py` trains it, and writes this page.
+
+| | |
+|---|---|
+{table}
+
+It is for trying things out and for tests. It has read a million words of a dictionary, the published models have read
+a billion of news: use those, or train one on your own text, for results.
+
+## Licence
+
+The weights come under the licence of this project. The text is not part of it. WordNet may be used, copied, changed and
+passed on for any purpose and without a fee, as long as its notice stays with it:
+
+> WordNet 3.0 Copyright 2006 by Princeton University. All rights reserved.
+"""
+
+
 def main() -> None:
-    """Trains and writes the model, and its reference."""
-    if sys.argv[1:] == ["--reference"]:
-        write_reference(ElmoConfig.load("demo"), FOLDER / "reference.json")
+    """Trains and writes the model, its card and its reference."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", action="store_true", help="only the reference numbers of the present model")
+    parser.add_argument("--wordnet", type=Path, help="folder of WordNet 3.0 (default: the system's, or the package's)")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("out/demo_model"),
+        help="of the run, which goes on where it was stopped (default: %(default)s)",
+    )
+    arguments = parser.parse_args()
+    if arguments.reference:
+        write_reference(ElmoConfig.load("demo"), DEMO / "reference.json")
         return
-    if sys.argv[1:]:
-        raise SystemExit("usage: make_demo_model.py [--reference]")
-    torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # the same sums in the same order everywhere, and faster at this size
-    sentences = unlabelled_sentences()
-    held_out, sentences = sentences[:HELD_OUT], sentences[HELD_OUT:]
-    words = sorted({word for sentence in sentences + held_out for word in sentence})
-    vocabulary = {word: number for number, word in enumerate(["", "<S>", "</S>", *words])}
-
-    options = ElmoOptions.model_validate(OPTIONS)
-    with tempfile.TemporaryDirectory() as folder:
-        untrained = write_checkpoint(Path(folder), options, initial_weights(options, SEED))
-        bilm = import_elmo()._ElmoBiLm(untrained.options_file, untrained.weight_file, requires_grad=True)
-    model = LanguageModel(bilm, vocabulary)
-    optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, EPOCHS * len(sentences) // BATCH_SIZE)
-    for epoch in range(EPOCHS):
-        random.Random(epoch).shuffle(sentences)
-        for start in range(0, len(sentences), BATCH_SIZE):
-            loss = model(sentences[start : start + BATCH_SIZE])
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-        with torch.no_grad():
-            print(f"epoch {epoch + 1}/{EPOCHS}  held-out perplexity {model(held_out).exp().item():.2f}", flush=True)
-
-    written = write_checkpoint(FOLDER, options, bilm_weights(bilm))
-    print(f"{Path(written.weight_file).name}: {Path(written.weight_file).stat().st_size / 1e6:.1f} MB")
-    write_reference(written, FOLDER / "reference.json")
+    torch.set_num_threads(arguments.threads)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    synsets = wordnet.read_synsets(wordnet.wordnet_folder(arguments.wordnet))
+    text, held_out = arguments.out / "train.txt", arguments.out / "dev.txt"
+    training_text = write_text(text, wordnet.sentences(synsets, "train"))
+    held_out_text = write_text(held_out, wordnet.sentences(synsets, "dev"))
+    report = train_bilm(
+        text,
+        arguments.out / "run",
+        options=options_of_size("demo"),
+        held_out=held_out,
+        resume=True,
+        console=Console(),
+        **TRAINING,
+    )
+    folder = Path(report.config.weight_file).parent
+    write_reference(report.config, folder / "reference.json")
+    card = model_card(report.config, report, training_text, held_out_text)
+    (folder / "model_card.md").write_text(card, encoding="utf-8")
+    for name in ("options.json", "weights.hdf5", "reference.json", "model_card.md"):
+        shutil.copyfile(folder / name, DEMO / name)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BridgeError as error:  # its message is written for users
+        raise SystemExit(f"error: {error}") from None
