@@ -8,9 +8,11 @@ import struct
 import time
 from pathlib import Path
 
+import numpy as np
+
 
 class EventFile:
-    """An event file of TensorBoard: scalars, which are on disk as soon as they are written.
+    """An event file of TensorBoard: scalars, none of which waits in memory.
 
     A TFRecord file of `tensorflow.Event` messages. Of both formats this is the small part that scalars need, so that
     a training without TensorFlow has TensorBoard at no cost.
@@ -30,13 +32,13 @@ class EventFile:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns() // 10**9}.{socket.gethostname()}.{os.getpid()}"
-        self._file = open(folder / name, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._file = open(folder / name, "ab")  # noqa: SIM115 - closed by `close`
         self._write_event(_bytes(3, b"brain.Event:2"))
 
     def write(self, tag: str, value: float, step: int) -> None:
-        """Writes one point of the curve `tag`."""
+        """Writes one point of the curve `tag`; a number beyond float32 as infinity, which TensorBoard can show."""
         # TensorProto: dtype float, a shape without dimensions, the value.
-        tensor = _integer(1, 1) + _bytes(2, b"") + _bytes(5, struct.pack("<f", value))
+        tensor = _integer(1, 1) + _bytes(2, b"") + _bytes(5, _float32(value))
         # SummaryMetadata: drawn by the plugin for curves; DATA_CLASS_SCALAR.
         metadata = _bytes(1, _bytes(1, b"scalars")) + _integer(4, 1)
         point = _bytes(1, tag.encode()) + _bytes(8, tensor) + _bytes(9, metadata)
@@ -50,6 +52,12 @@ class EventFile:
         event = b"\x09" + struct.pack("<d", time.time()) + fields
         length = struct.pack("<Q", len(event))
         self._file.write(length + _checksum(length) + event + _checksum(event))
+        self._file.flush()
+
+
+def _float32(value: float) -> bytes:
+    with np.errstate(over="ignore"):  # struct would raise
+        return np.asarray(value, dtype="<f4").tobytes()
 
 
 def _varint(number: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +16,11 @@ from bridge.whole_file import PARTIAL, write_file
 class RunFolder:
     """The folder of a training run. Its files are written as a whole or not at all, see `write_file`.
 
-    Subclasses name their files, all of which they also list in `files`.
+    Subclasses name their files.
 
     Args:
         path: the folder; it need not exist.
+        files: what else an `overwrite` deletes.
 
     Attributes:
         FORMAT: of the folder.
@@ -28,19 +29,18 @@ class RunFolder:
         state_file: `state.npz`, everything that a resumed run starts from.
         history_file: `history.csv`.
         tensorboard_folder: `tensorboard`, made anew from the state when a run is resumed.
-        files: what else an `overwrite` deletes.
     """
 
     FORMAT: ClassVar[int]
     MADE_BY: ClassVar[str]
 
-    def __init__(self, path: str | os.PathLike[str], *files: str) -> None:
+    def __init__(self, path: str | os.PathLike[str], files: Sequence[str]) -> None:
         self.path = Path(path)
         self.settings_file = self.path / "run.json"
         self.state_file = self.path / "state.npz"
         self.history_file = self.path / "history.csv"
         self.tensorboard_folder = self.path / "tensorboard"
-        self.files = [self.path / name for name in files]
+        self._files = [self.path / name for name in files]
 
     def begin(
         self, settings: Mapping[str, Any], *, resume: bool, overwrite: bool, notes: Mapping[str, Any] | None = None
@@ -80,9 +80,12 @@ class RunFolder:
                     "`resume` (--resume), replace it with `overwrite` (--overwrite), or name another folder."
                 )
             try:
-                made_by = json.loads(self.settings_file.read_text(encoding="utf-8"))["made_by"]
-            except (KeyError, TypeError, ValueError):  # damaged: may be replaced, and to resume it is an error
+                settings = json.loads(self.settings_file.read_text(encoding="utf-8"))
+            except ValueError:  # damaged: may be replaced, and to resume it is an error
                 return True
+            made_by = settings.get("made_by") if isinstance(settings, dict) else None
+            if made_by is None:
+                raise self._not_ours()
             if made_by != self.MADE_BY:
                 raise InputValueError(
                     f"The run folder must be one of `{self.MADE_BY}`. Received: {str(self.path)!r}, which "
@@ -90,11 +93,14 @@ class RunFolder:
                 )
             return True
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_foreign, self.path.iterdir()))):
-            raise InputValueError(
-                f"The run folder must be new, empty, or hold a run. Received: {str(self.path)!r}, which holds other "
-                "things. Name another folder."
-            )
+            raise self._not_ours()
         return False
+
+    def _not_ours(self) -> InputValueError:
+        return InputValueError(
+            f"The run folder must be new, empty, or hold a run. Received: {str(self.path)!r}, which holds other "
+            "things. Name another folder."
+        )
 
     def settings(self) -> dict[str, Any]:
         """What `run.json` holds.
@@ -142,7 +148,7 @@ class RunFolder:
         # process would leave a folder that is nobody's.
         self.state_file.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard_folder, ignore_errors=True)
-        for file in (*self.files, self.history_file, self.settings_file):
+        for file in (*self._files, self.history_file, self.settings_file):
             file.unlink(missing_ok=True)
 
 

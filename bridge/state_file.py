@@ -46,28 +46,31 @@ def read_state_file(
     Raises:
         CheckpointError: the file holds the state of another model, or is damaged.
     """
+    wanted = {name: list(shape) for name, shape in shapes.items()}
     try:
         if not zipfile.is_zipfile(path):  # NumPy would leave it open
             raise ValueError("it is cut off")
         with np.load(path, allow_pickle=False) as saved:
             header = json.loads(saved["header"].tobytes())
-            wanted = {name: list(shape) for name, shape in shapes.items()}
-            if header["shapes"] != wanted:
-                raise CheckpointError(
-                    f"{path} must hold the state of this model. Received: arrays of the shapes "
-                    f"{_without(header['shapes'], wanted)}, where the model has {_without(wanted, header['shapes'])}. "
-                    "Build the model as the run began, or train into another folder."
-                )
-            for name in shapes:
-                put(name, saved[name])
-    except (EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, CheckpointError):
-            raise
+            found, progress = header["shapes"], header["progress"]
+            if not isinstance(found, dict):
+                raise ValueError("its arrays have no names")
+            is_alike = found == wanted
+            if is_alike:
+                for name in shapes:
+                    put(name, saved[name])
+    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise CheckpointError(
             f"{path} must be the state that a run has saved. Received: a damaged file ({error}). Train into another "
             "folder, or replace the run with `overwrite` (--overwrite)."
         ) from error
-    return header["progress"]
+    if not is_alike:
+        raise CheckpointError(
+            f"{path} must hold the state of this model. Received: arrays of the shapes {_without(found, wanted)}, "
+            f"where the model has {_without(wanted, found)}. Build the model as the run began, or train into another "
+            "folder."
+        )
+    return progress
 
 
 def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, list[int]]:

@@ -39,6 +39,17 @@ def test_tensorflow_reads_what_is_written(tmp_path: Path) -> None:
         np.testing.assert_array_equal(number, np.float32(value))
 
 
+def test_numbers_beyond_float32_are_infinite(tmp_path: Path) -> None:
+    """And no error: a perplexity may be as large."""
+    values = [1e39, -1e39, float("inf"), 3.4e38]
+    file = EventFile(tmp_path)
+    for value in values:
+        file.write("perplexity", value, 1)
+    file.close()
+    written = [float(tf.make_ndarray(event.summary.value[0].tensor)) for event in events(tmp_path)[1:]]
+    assert written == [np.inf, -np.inf, np.inf, pytest.approx(3.4e38)]
+
+
 def test_it_is_what_tensorflow_writes(tmp_path: Path) -> None:
     writer = tf.summary.create_file_writer(str(tmp_path / "theirs"))
     with writer.as_default():

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bridge.cli.interrupted import saying_how_to_go_on
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -132,7 +134,7 @@ def pretrain(
             listed = ", ".join(f"{name} {value}" for name, value in taken.items())
             console.print(f"from {options_file}: {listed}", soft_wrap=True, highlight=False, markup=False)
         arguments |= taken
-    try:
+    with saying_how_to_go_on(run_folder, overwrite=overwrite):
         report = train_bilm(
             inputs,
             run_folder,
@@ -156,10 +158,6 @@ def pretrain(
             plain=file_friendly_logging,
             **arguments,
         )
-    except KeyboardInterrupt:
-        instead = " instead of --overwrite" if overwrite else ""
-        typer.echo(f"interrupted; the same command with --resume{instead} continues", err=True)
-        raise
     _tell(report, run_folder, console)
 
 

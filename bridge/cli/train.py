@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from bridge.cli.interrupted import saying_how_to_go_on
 from bridge.cli.options import BatchSizeOption, FormatOption, LabelColumnOption, TextColumnOption
 
 
@@ -102,7 +103,7 @@ def train(
         f"{len(examples)} sentences to train on, {len(held_out_examples or [])} held out, {len(labels)} labels",
         highlight=False,
     )
-    try:
+    with saying_how_to_go_on(run_folder, overwrite=overwrite):
         history = train_head(
             model,
             run_folder,
@@ -120,10 +121,6 @@ def train(
             overwrite=overwrite,
             console=console,
         )
-    except KeyboardInterrupt:
-        instead = " instead of --overwrite" if overwrite else ""
-        typer.echo(f"interrupted; the same command with --resume{instead} continues", err=True)
-        raise
     console.print(
         f"{len(history['loss'])} epochs; the model of the best one is {run_folder / 'model.keras'}",
         soft_wrap=True,

@@ -27,5 +27,6 @@ class RunFolder(bridge.run_folder.RunFolder):
     MADE_BY = "elmo-bridge train"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path, "model.keras", "curves.png")
-        self.model_file, self.curves_file = self.files
+        super().__init__(path, files=("model.keras", "curves.png"))
+        self.model_file = self.path / "model.keras"
+        self.curves_file = self.path / "curves.png"

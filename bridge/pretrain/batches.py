@@ -11,8 +11,9 @@ from bridge.checks import check_integer
 from bridge.corpus.sources import Corpus
 from bridge.errors import InputValueError
 from bridge.pretrain.rows import Positions, Rows
-from bridge.pretrain.shuffled_sentences import ShuffledSentences, check_can_be_read_again
-from bridge.pretrain.vocabulary import Vocabulary, check_no_reserved_token
+from bridge.pretrain.shuffled_sentences import ShuffledSentences
+from bridge.pretrain.text import held_out_sentences
+from bridge.pretrain.vocabulary import Vocabulary
 from bridge.text.characters import batch_to_ids
 
 NOTHING_TO_PREDICT = -1
@@ -113,7 +114,7 @@ def held_out_batches(corpus: Corpus, vocabulary: Vocabulary, *, batch_size: int,
     """One pass over a text in its order: every position of every sentence once.
 
     Args:
-        corpus: the text.
+        corpus: the text, in files.
         vocabulary: the targets.
         batch_size: number of rows.
         unroll_steps: positions of each row in a batch.
@@ -124,28 +125,15 @@ def held_out_batches(corpus: Corpus, vocabulary: Vocabulary, *, batch_size: int,
     Raises:
         InputTypeError, InputValueError: as of `TrainingBatches`.
     """
-    check_can_be_read_again("held_out", corpus)
     return _held_out_batches(corpus, vocabulary, Rows(batch_size, unroll_steps))
 
 
 def _held_out_batches(corpus: Corpus, vocabulary: Vocabulary, rows: Rows) -> Iterator[Batch]:
-    sentences = _sentences_in_order(corpus)
+    sentences = held_out_sentences(corpus)
     positions = rows.take(sentences)
-    if positions.known == 0:
-        raise InputValueError(
-            f"`held_out` must have a token at least. Received: {', '.join(corpus.names)!r:.80}, with empty lines only, "
-            "or none."
-        )
     while positions.known:
         yield _batch(positions, vocabulary)
         positions = rows.take(sentences)
-
-
-def _sentences_in_order(corpus: Corpus) -> Iterator[list[str]]:
-    for number, sentence in enumerate(corpus.sentences(), start=1):
-        if sentence.tokens:
-            check_no_reserved_token(sentence.tokens, number)
-            yield sentence.tokens
 
 
 def _batch(positions: Positions, vocabulary: Vocabulary) -> Batch:

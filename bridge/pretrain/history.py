@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,24 @@ COLUMNS = (
     "gradient_norm",
 )
 HELD_OUT = "held_out_"
+
+
+def best_row(rows: Sequence[Row]) -> Row:
+    """The checkpoint whose weights are kept: of the best held-out perplexity, and of equal ones the first.
+
+    Args:
+        rows: one at least. Where nothing is held out, it is the last.
+    """
+    if rows[-1][f"{HELD_OUT}forward_perplexity"] is None:
+        return rows[-1]
+    return min(rows, key=_held_out_loss)
+
+
+def _held_out_loss(row: Row) -> float:
+    forward, backward = row[f"{HELD_OUT}forward_perplexity"], row[f"{HELD_OUT}backward_perplexity"]
+    assert forward is not None
+    assert backward is not None
+    return math.log(forward) + math.log(backward)
 
 
 class History:

@@ -110,11 +110,8 @@ def counted(corpus: Corpus, console: Console | None, plain: bool) -> Iterator[li
 
 
 def perplexity(loss: float) -> float:
-    """Of a mean negative log likelihood in nats."""
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf
+    """Of a mean negative log likelihood in nats, 709 at most."""
+    return math.exp(loss)
 
 
 def perplexities(forward: float | None, backward: float | None) -> str:

@@ -48,8 +48,9 @@ class BilmRunFolder(bridge.run_folder.RunFolder):
     MADE_BY = "elmo-bridge pretrain"
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path, "elmo.ini", "weights.hdf5", "options.json", "vocabulary.txt")
-        self.config_file, self.weight_file, self.options_file, self.vocabulary_file = self.files
+        super().__init__(path, files=("elmo.ini", "weights.hdf5", "options.json", "vocabulary.txt"))
+        self.config_file = self.path / "elmo.ini"
+        self.vocabulary_file = self.path / "vocabulary.txt"
 
     def write_weights(self, options: ElmoOptions, weights: Mapping[str, np.ndarray]) -> None:
         """Writes the biLM for inference, whatever the options of the training said of the characters."""

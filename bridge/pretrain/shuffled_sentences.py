@@ -18,15 +18,6 @@ from bridge.pretrain.vocabulary import check_no_reserved_token
 WINDOW_TOKENS = 1_000_000
 
 
-def check_can_be_read_again(argument: str, corpus: Corpus) -> None:
-    """Raises InputValueError if the corpus is the standard input or a pipe."""
-    if corpus.total_bytes is None:
-        raise InputValueError(
-            f"`{argument}` must be files: they are read several times. Received: {', '.join(corpus.names)!r:.80}, the "
-            "standard input or a pipe. Write the text to a file first; it may be gzipped."
-        )
-
-
 class ShuffledSentences:
     """The sentences of a corpus, epoch after epoch, in an order that only the arguments decide.
 
@@ -34,7 +25,7 @@ class ShuffledSentences:
     window's number; memory holds one window.
 
     Args:
-        corpus: the text.
+        corpus: the text, in files: it is read once an epoch.
         seed: of the order.
         window_sentences: the most sentences of a window.
 
@@ -46,7 +37,6 @@ class ShuffledSentences:
     """
 
     def __init__(self, corpus: Corpus, seed: int, window_sentences: int) -> None:
-        check_can_be_read_again("corpus", corpus)
         self._corpus = corpus
         self._seed = seed
         self._window_sentences = window_sentences
@@ -84,7 +74,7 @@ class ShuffledSentences:
             self._read_window()
         if self._sha256() != state["sha256"]:
             raise InputValueError(
-                "`corpus` must hold the text with which training began, to go on from there. Received: other text from "
+                "`inputs` must hold the text with which training began, to go on from there. Received: other text from "
                 f"line {state['first_line'] + 1:,} on (of all inputs together). Give the same files, unchanged and in "
                 "the same order, or begin anew."
             )
@@ -107,8 +97,8 @@ class ShuffledSentences:
         if not self._sentences:
             if not self._window:
                 raise InputValueError(
-                    f"`corpus` must have a token at least. Received: {', '.join(self._corpus.names)!r:.80}, with "
-                    "empty lines only, or none."
+                    f"`inputs` must have a token at least. Received: {', '.join(self._corpus.names)!r:.80}, with "
+                    "empty lines only, or none. Give files with a sentence a line."
                 )
             self._open(self.epoch + 1, window=0, line=0)
 

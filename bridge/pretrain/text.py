@@ -1,15 +1,16 @@
-"""The files of a training text: that they can be read again and again, and are still the same."""
+"""The texts of a training: that they can be read again and again, are still the same, and hold nothing but words."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge.corpus.sources import Corpus
-from bridge.pretrain.shuffled_sentences import check_can_be_read_again
+from bridge.errors import InputValueError
+from bridge.pretrain.vocabulary import check_no_reserved_token
 
 
 def open_text(argument: str, inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Corpus:
@@ -19,8 +20,34 @@ def open_text(argument: str, inputs: str | os.PathLike[str] | Sequence[str | os.
         InputTypeError, InputValueError, ResourceNotFoundError: see `Corpus`; or it is the standard input or a pipe.
     """
     corpus = Corpus(inputs)
-    check_can_be_read_again(argument, corpus)
+    if corpus.total_bytes is None:
+        raise InputValueError(
+            f"`{argument}` must be files: they are read several times. Received: {', '.join(corpus.names)!r:.80}, the "
+            "standard input or a pipe. Write the text to a file first; it may be gzipped."
+        )
     return corpus
+
+
+def held_out_sentences(corpus: Corpus) -> Iterator[list[str]]:
+    """The sentences of a held-out text in their order, without empty ones.
+
+    Raises:
+        InputValueError: the text has no tokens, holds `<S>`, `</S>` or `<UNK>`, or can't be read.
+    """
+    is_empty = True
+    try:
+        for number, sentence in enumerate(corpus.sentences(), start=1):
+            if sentence.tokens:
+                check_no_reserved_token(sentence.tokens, number)
+                is_empty = False
+                yield sentence.tokens
+    except InputValueError as error:  # which may name a file, or none
+        raise InputValueError(f"`held_out` (--held-out) must be text to measure on. {error}") from error
+    if is_empty:
+        raise InputValueError(
+            f"`held_out` (--held-out) must have a token at least. Received: {', '.join(corpus.names)!r:.80}, with "
+            "empty lines only, or none. Give a text, or leave it out."
+        )
 
 
 def fingerprint(corpus: Corpus) -> dict[str, Any]:

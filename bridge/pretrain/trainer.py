@@ -15,7 +15,7 @@ import torch
 from bridge.errors import InputValueError
 from bridge.interrupts import Interrupts
 from bridge.pretrain.batches import TrainingBatches
-from bridge.pretrain.history import History, Row
+from bridge.pretrain.history import History, Row, best_row
 from bridge.pretrain.language_model import LanguageModel
 from bridge.pretrain.optimizers import make_optimizer
 from bridge.pretrain.progress import PretrainProgress, perplexity
@@ -25,6 +25,8 @@ from bridge.state_file import read_state_file, write_state_file
 
 # How many steps a GPU may run ahead before their losses are looked at, which waits for it.
 STEPS_AHEAD = 10
+# Losses beyond are no number either: exp, the perplexity, would soon be none.
+MOST_NATS = 700.0
 
 
 class Trainer:
@@ -59,13 +61,12 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.state = model.initial_state(settings.batch_size)
         self.step = 0
-        self.best: float | None = None  # held-out loss
         self.rows: list[Row] = []
         # Since the last checkpoint: losses forward and backward, and the norm of the gradient.
         self._row_sums = [0.0, 0.0, 0.0]
         self._row_steps, self._row_seconds = 0, 0.0
         self._unread: list[torch.Tensor] = []
-        torch.manual_seed(settings.seed)
+        self._seed()
         if folder.state_file.exists():
             self._restore()
         self.first, self.seconds = self.step, 0.0
@@ -87,11 +88,12 @@ class Trainer:
                 self._train_step()
                 is_checkpoint = self.step % self.settings.checkpoint_steps == 0 or self.step == self.steps
                 is_pressed = interrupts.pressed  # once: it may be at any moment
-                if len(self._unread) >= ahead or is_checkpoint or is_pressed:
-                    self._read_losses(progress)
+                is_time = len(self._unread) >= ahead or is_checkpoint or is_pressed
+                values = self._read_losses() if is_time else []  # waits for the device
                 taken = time.monotonic() - began
                 self.seconds += taken
                 self._row_seconds += taken
+                self._add(values, progress)
                 if is_checkpoint:
                     self._checkpoint(history, progress)
                 elif is_pressed:
@@ -129,25 +131,29 @@ class Trainer:
         self.step += 1
         self._unread.append(torch.cat([losses.detach(), norm.detach()[None].to(losses)]))
 
-    def _read_losses(self, progress: PretrainProgress) -> None:
-        first = self.step - len(self._unread) + 1
-        for step, values in enumerate(torch.stack(self._unread).tolist(), start=first):
+    def _read_losses(self) -> list[list[float]]:
+        values = torch.stack(self._unread).tolist()
+        self._unread = []
+        return values
+
+    def _add(self, read: list[list[float]], progress: PretrainProgress) -> None:
+        for step, values in enumerate(read, start=self.step - len(read) + 1):
             self._check_finite(values, step)
             self._row_sums = [total + value for total, value in zip(self._row_sums, values, strict=True)]
             self._row_steps += 1
             progress.advance(step, self.epoch, (values[0], values[1]), self.tokens_per_second)
-        self._unread = []
 
     def _check_finite(self, values: list[float], step: int) -> None:
-        if all(map(math.isfinite, values)):
+        is_loss_finite = all(value <= MOST_NATS for value in values[:2])  # nan is not
+        if is_loss_finite and math.isfinite(values[2]):
             return
-        what = "loss" if not all(map(math.isfinite, values[:2])) else "gradient norm"
+        what = "gradient norm" if is_loss_finite else "loss"
         received = values[:2] if what == "loss" else values[2]
         remedy = "Lower `learning_rate` (--learning-rate), or warm up longer (`warm_up_steps`, --warm-up-steps)."
         if self.folder.config_file.exists():
             remedy += (
                 " The weights of the last checkpoint stay, and a new run can go on from them: give it "
-                f"{self.folder.config_file} as `config` (--config)."
+                f"{self.folder.config_file} as `config` (--config), and another folder."
             )
         raise InputValueError(f"The {what} must stay a number. Received: {received} at step {step}. {remedy}")
 
@@ -169,17 +175,29 @@ class Trainer:
             "learning_rate": self.settings.learning_rate_at(self.step - 1, self.steps),
             "gradient_norm": norm,
         }
-        loss = None if held_out is None else sum(held_out) / 2
-        if loss is None or self.best is None or loss < self.best:
-            self.best = loss
-            # Before the state: killed in between, these steps are trained again, and the same weights written.
-            self.folder.write_weights(self.model.options, self.model.weights())
         self._row_sums, self._row_steps, self._row_seconds = [0.0, 0.0, 0.0], 0, 0.0
         self.rows.append(row)
         history.write_csv()
         self._save()
+        self._write_weights()
         history.write_tensorboard(row)
         progress.checkpoint(row)
+
+    def _write_weights(self) -> None:
+        """Writes the weights where the step is that of the best checkpoint.
+
+        After the state: weights are then always those of a checkpoint that is kept, also where steps that are trained
+        again come out otherwise, as they may on a GPU. Killed in between, the resumed run writes them.
+        """
+        if self.rows and self.rows[-1]["step"] == self.step and best_row(self.rows) is self.rows[-1]:
+            self.folder.write_weights(self.model.options, self.model.weights())
+
+    def _seed(self) -> None:
+        """Of the devices of this training alone: the random numbers of others are the caller's."""
+        torch.default_generator.manual_seed(self.settings.seed)
+        if self.device.type == "cuda":
+            with torch.cuda.device(self.device):
+                torch.cuda.manual_seed(self.settings.seed)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """All that is not in `_save`'s JSON."""
@@ -195,7 +213,6 @@ class Trainer:
             random["cuda"] = _encoded(torch.cuda.get_rng_state(self.device))
         progress: dict[str, Any] = {
             "step": self.step,
-            "best": self.best,
             "row": [self._row_sums, self._row_steps, self._row_seconds],
             "rows": self.rows,
             "random": random,
@@ -213,12 +230,13 @@ class Trainer:
                 tensors[name].copy_(torch.from_numpy(values))
 
         progress = read_state_file(self.folder.state_file, shapes, put)
-        self.step, self.best, self.rows = progress["step"], progress["best"], progress["rows"]
+        self.step, self.rows = progress["step"], progress["rows"]
         self._row_sums, self._row_steps, self._row_seconds = progress["row"]
         torch.set_rng_state(_decoded(progress["random"]["cpu"]))
         if self.device.type == "cuda" and "cuda" in progress["random"]:
             torch.cuda.set_rng_state(_decoded(progress["random"]["cuda"]), self.device)
         self.batches.restore(progress["batches"])
+        self._write_weights()
 
 
 def _encoded(random: torch.Tensor) -> str:

@@ -62,11 +62,14 @@ def train_bilm(
 
     Args:
         inputs: a path, URL or glob, or a list of these, see `Corpus`: a sentence a line, its tokens between whitespace.
-            They are read once to count words, and once an epoch.
+            They are read once to count words, and once an epoch; and at every start for their SHA-256, by which a
+            resumed run knows them.
         folder: the run folder, see `BilmRunFolder`.
         options: the sizes of a new biLM, such as `options_of_size("small")`. Either this or `config`.
-        config: the weights to go on from, such as published ones, see `ElmoConfig.load`. The softmax is new.
-        held_out: text to measure on, which never trains anything; it decides which weights are kept.
+        config: the weights to go on from, such as published ones, see `ElmoConfig.load`. The softmax is new. They must
+            not be in a run folder that `overwrite` replaces.
+        held_out: text to measure on, which never trains anything; it decides which weights are kept. It is read once
+            before the training, and at every checkpoint.
         min_count, max_vocab: which words are predicted, see `Vocabulary.count`. Others are `<UNK>` as predictions; what
             the biLM reads are characters, of any word.
         softmax: `"full"`, `"adaptive"`, which is quicker for large vocabularies, or `"auto"`: full up to 20,000 words.

@@ -110,7 +110,10 @@ class Vocabulary:
             counts.update(tokens)
             number_of_sentences += bool(tokens)
         if not counts:
-            raise InputValueError("The text must have a token at least. Received: empty lines only, or none.")
+            raise InputValueError(
+                "The text (`inputs`) must have a token at least. Received: empty lines only, or none. Give files with "
+                "a sentence a line."
+            )
         frequent = sorted(
             ((-count, token) for token, count in counts.items() if count >= min_count),
         )

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from bridge import Checkpoint, ElmoConfig, ElmoEncoder
 from bridge.cli.main import app
 from bridge.errors import CheckpointError, InputValueError, UnsupportedError
+from bridge.pretrain.batches import TrainingBatches
+from bridge.pretrain.vocabulary import Vocabulary
 
 QUICK = ("--epochs", 1, "--batch-size", 10, "--unroll-steps", 10, "--checkpoint-steps", 5)
 
@@ -127,6 +129,32 @@ def test_a_file_that_is_no_options_file(text: Path, tmp_path: Path) -> None:
     file = options_file(tmp_path, n_epochs="ten")
     result = invoke(text, tmp_path / "run", "--options-file", file, check=False)
     assert "`epochs` must be an integer. Received: 'ten'" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "said"),
+    [
+        ((Vocabulary, "count"), "interrupted; the run in {} was not replaced\n"),
+        (
+            (TrainingBatches, "__next__"),
+            "interrupted; the same command with --resume instead of --overwrite continues\n",
+        ),
+    ],
+)
+def test_control_c_before_and_after_a_run_is_replaced(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: tuple[type, str], said: str
+) -> None:
+    arguments = (text, tmp_path / "run", "--size", "tiny", *QUICK)
+    invoke(*arguments)
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*interrupted, interrupt)
+    result = invoke(*arguments, "--overwrite", check=False)
+    assert result.exit_code != 0
+    assert said.format(tmp_path / "run") in result.stderr
+    assert (tmp_path / "run" / "state.npz").exists() == (interrupted[0] is Vocabulary)
 
 
 COMMAND = [sys.executable, "-m", "bridge.cli.main", "pretrain"]

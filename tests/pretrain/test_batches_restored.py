@@ -113,7 +113,7 @@ def test_another_text_is_noticed(tmp_path: Path, changed: Any) -> None:
     list(islice(batches, 24))  # 24 * 2 * 3 positions: 72 sentences
     state = batches.state()
     other = TrainingBatches(corpus_of(tmp_path, changed(text)), vocabulary, **arguments)
-    with pytest.raises(InputValueError, match=r"`corpus` must hold the text with which .* from line 61 on"):
+    with pytest.raises(InputValueError, match=r"`inputs` must hold the text with which .* from line 61 on"):
         other.restore(state)
 
 

@@ -1,20 +1,26 @@
 """A run that was stopped, whenever and however, ends as the run that was not: to the last bit."""
 
+import io
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pretrain.runs import assert_same_run, history, run_quick, state
+from rich.console import Console
 
 from bridge.pretrain.batches import Batch, TrainingBatches
 from bridge.pretrain.language_model import LanguageModel
+from bridge.pretrain.run_folder import BilmRunFolder
 
 
 class Crash(Exception):
@@ -53,6 +59,80 @@ def test_every_write_can_be_the_last(
     assert set(names) >= {"run.json", "vocabulary.txt", "weights.hdf5", "options.json", "elmo.ini", "history.csv"}
     assert "state.npz" in names
     assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_weights_are_those_of_a_checkpoint_that_is_kept(
+    uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that are trained again may come out otherwise, on a GPU: better weights must not be there before them."""
+    real, seen = os.replace, []
+    assert [row["step"] for row in history(uninterrupted)] == ["10", "20", "30"]
+    losses = [
+        float(row["held_out_forward_perplexity"]) * float(row["held_out_backward_perplexity"])
+        for row in history(uninterrupted)
+    ]
+    assert losses == sorted(losses, reverse=True)  # each has new weights
+
+    def replace(source: Any, target: Any) -> None:
+        if Path(target).parent == tmp_path / "run":
+            seen.append(Path(target).name)
+            if seen.count(crash_at) == 2:
+                raise Crash
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    crash_at = "state.npz"  # of the second checkpoint
+    with pytest.raises(Crash):
+        run_quick(text, tmp_path / "run", held_out=held_out)
+    assert seen.count("weights.hdf5") == 1
+    assert state(tmp_path / "run")[1]["step"] == 10
+
+
+def test_weights_that_a_kill_left_out_are_written_when_resumed(
+    uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come after the state: here those of the last checkpoint, after which there is nothing left to train."""
+    real, written = BilmRunFolder.write_weights, 0
+
+    def write_weights(folder: BilmRunFolder, *given: Any) -> None:
+        nonlocal written
+        written += 1
+        if written == 3:
+            raise Crash
+        real(folder, *given)
+
+    monkeypatch.setattr(BilmRunFolder, "write_weights", write_weights)
+    with pytest.raises(Crash):
+        run_quick(text, tmp_path / "run", held_out=held_out)
+    assert state(tmp_path / "run")[1]["step"] == 30
+    assert (tmp_path / "run" / "weights.hdf5").read_bytes() != (uninterrupted / "weights.hdf5").read_bytes()
+    run_quick(text, tmp_path / "run", held_out=held_out, resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+def test_another_number_of_threads_is_told(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And another version of PyTorch: neither gives the same bits."""
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 7)
+        with pytest.raises(KeyboardInterrupt):
+            run_quick(text, tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+
+    def told(folder: Path) -> str:
+        log = io.StringIO()
+        run_quick(text, folder, resume=True, console=Console(file=log, width=300))
+        return log.getvalue()
+
+    assert "last bit" not in told(tmp_path / "run")
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    torch.set_num_threads(threads + 1)
+    try:
+        line = f"threads was {threads}, is {threads + 1}; torch was {version('torch')}"
+        assert line in told(tmp_path / "other")
+        assert "last bit" not in told(tmp_path / "other")  # it is finished
+    finally:
+        torch.set_num_threads(threads)
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, *batches: int) -> None:

@@ -1,13 +1,16 @@
 """Run folders of biLMs: which runs go on, and what is told of the others."""
 
+import json
 import resource
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pretrain.runs import assert_same_run, history, run_quick
 
 from bridge import Checkpoint, ElmoConfig
@@ -67,7 +70,12 @@ def test_somebody_elses_folder_is_left_alone(text: Path, tmp_path: Path, more: d
     (tmp_path / "run.json").write_text('{"format": 1, "made_by": "elmo-bridge train"}')
     with pytest.raises(InputValueError, match=r"must be new|which `elmo-bridge train` made"):
         run_quick(text, tmp_path, **more)
-    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    (tmp_path / "weights.hdf5").write_text("hours of work")
+    for content in ('{"distance": "10 km"}', "[1, 2]"):
+        (tmp_path / "run.json").write_text(content)
+        with pytest.raises(InputValueError, match=r"must be new|which holds other things"):
+            run_quick(text, tmp_path, **more)
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "weights.hdf5"}
 
 
 def test_a_run_is_replaced_when_asked(text: Path, tmp_path: Path) -> None:
@@ -76,6 +84,16 @@ def test_a_run_is_replaced_when_asked(text: Path, tmp_path: Path) -> None:
         run_quick(text, tmp_path / "run", epochs=1)
     assert run_quick(text, tmp_path / "run", epochs=1, overwrite=True).steps == 15
     assert [row["step"] for row in history(tmp_path / "run")] == ["10", "15"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_the_weights_to_go_on_from_are_not_replaced(text: Path, tmp_path: Path, linked: bool) -> None:
+    run_quick(text, tmp_path / "run", epochs=1)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(InputValueError, match=r"`config` \(--config\) must be outside of .* Name another run folder"):
+        run_quick(text, tmp_path / ("link" if linked else "run"), config=tmp_path / "run" / "elmo.ini", overwrite=True)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("name", ["run.json", "state.npz"])
@@ -94,6 +112,73 @@ def test_damaged_files_are_told(
         run_quick(text, tmp_path / "run", held_out=held_out, resume=True)
 
 
+@pytest.mark.parametrize("content", ["<S>\n</S>\n<UNK>\na\na\n", "", "\0\n"])
+def test_a_damaged_vocabulary_is_told(
+    uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, content: str
+) -> None:
+    """And the remedy is one."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "vocabulary.txt").write_text(content)
+    with pytest.raises(CheckpointError, match=r"vocabulary.txt must be .* a damaged file .* Delete it"):
+        run_quick(text, tmp_path / "run", held_out=held_out, resume=True)
+    (tmp_path / "run" / "vocabulary.txt").unlink()
+    run_quick(text, tmp_path / "run", held_out=held_out, resume=True)
+    assert_same_run(tmp_path / "run", uninterrupted)
+
+
+@pytest.mark.parametrize("counts", [None, {"sentences": 300}, 5])
+def test_counts_that_are_not_there_are_told(
+    uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, counts: Any
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "run.json").read_text())
+    del settings["counts"]
+    (tmp_path / "run" / "run.json").write_text(
+        json.dumps(settings if counts is None else settings | {"counts": counts})
+    )
+    with pytest.raises(CheckpointError, match=r"run.json must have the counts .* a damaged file"):
+        run_quick(text, tmp_path / "run", held_out=held_out, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda shapes: list(shapes.values()), "a damaged file"),  # without names, as another format had it
+        (
+            lambda shapes: shapes | {"state/cell": [7]},
+            r"must hold the state of this model.*{'state/cell': \[7\]}, where",
+        ),
+    ],
+)
+def test_a_state_of_another_model_is_told(
+    uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    with np.load(uninterrupted / "state.npz") as file:
+        arrays = dict(file)
+    header = json.loads(arrays["header"].tobytes())
+    header["shapes"] = change(header["shapes"])
+    arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
+    np.savez(tmp_path / "run" / "state.npz", **arrays)
+    with pytest.raises(CheckpointError, match=message):
+        run_quick(text, tmp_path / "run", held_out=held_out, resume=True)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_a_loss_without_a_perplexity_ends_the_run(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: int
+) -> None:
+    real = LanguageModel.forward
+
+    def forward(model: LanguageModel, *given: Any) -> Any:
+        losses, new = real(model, *given)
+        return losses + 701 * torch.eye(2)[direction], new
+
+    monkeypatch.setattr(LanguageModel, "forward", forward)
+    with pytest.raises(InputValueError, match=r"The loss must stay a number. Received: .*70\d.* at step 1\."):
+        run_quick(text, tmp_path / "run")
+
+
 def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +194,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(
         return (losses * np.nan if calls == 16 else losses), new
 
     monkeypatch.setattr(LanguageModel, "forward", forward)
-    with pytest.raises(InputValueError, match=r"nan.* at step 16\. .*elmo.ini as `config`") as caught:
+    with pytest.raises(InputValueError, match=r"nan.* at step 16\. .*elmo.ini as `config` .*another folder") as caught:
         run_quick(text, tmp_path / "run", overwrite=True)
     assert str(tmp_path / "run" / "elmo.ini") in str(caught.value)
     assert [row["step"] for row in history(tmp_path / "run")] == ["10"]

@@ -129,3 +129,28 @@ def test_wrong_arguments(
     with pytest.raises(error, match=message):
         run_quick(text, tmp_path / "run", **change)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", b"\n\n", "have a token at least. Received: '.*, with empty lines only"),
+        ("boundary.txt", b"a x\n<S> a x </S>\n", "Received: '<S>' in line 2"),
+        ("latin.txt", b"a x\nb \xe4\n", "latin.txt.* UTF-8"),
+        ("broken.txt.gz", b"a x\n", "broken.txt.gz"),
+    ],
+)
+def test_a_wrong_held_out_text_is_told_before_the_training(
+    text: Path, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputValueError, match=rf"`held_out` \(--held-out\) must .*{message}"):
+        run_quick(text, tmp_path / "run", held_out=tmp_path / name)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n \n")
+    with pytest.raises(InputValueError, match=r"`inputs`\) must have a token at least.*Give files"):
+        run_quick(tmp_path / "text.txt", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

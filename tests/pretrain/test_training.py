@@ -3,8 +3,10 @@
 import importlib.machinery
 import json
 import math
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +24,9 @@ from tensorflow.core.util import event_pb2
 from bridge import Checkpoint, ElmoConfig, ElmoEncoder
 from bridge.errors import InputValueError, ProcessError
 from bridge.pretrain import BilmReport, train_bilm
+from bridge.pretrain.batches import Batch, TrainingBatches
+from bridge.pretrain.language_model import LanguageModel
+from bridge.pretrain.progress import PretrainProgress
 from bridge.pretrain.run_folder import BilmRunFolder
 from bridge.pretrain.vocabulary import Vocabulary
 from bridge.resources.checkpoint import expected_datasets
@@ -95,6 +100,7 @@ def test_the_run_folder(learned: tuple[Path, BilmReport], text: Path) -> None:
     assert settings["counts"] == {"sentences": 300, "tokens": 600, "unknown": 0}
     assert (settings["text"]["files"], settings["text"]["bytes"]) == (["text.txt"], [text.stat().st_size])
     assert settings["versions"]["torch"] == torch.__version__
+    assert settings["machine"] == {"threads": torch.get_num_threads(), "device": "cpu"}
     assert Vocabulary.load(folder / "vocabulary.txt").tokens[:3] == ("<S>", "</S>", "<UNK>")
     rows = history(folder)
     assert [int(row["step"]) for row in rows] == [50, 100, 150, 200, 228]
@@ -166,11 +172,14 @@ def test_the_best_held_out_weights_are_kept(text: Path, tmp_path: Path, monkeypa
     assert report.held_out_perplexities == pytest.approx((math.exp(0.5), math.exp(1.5)))
 
 
-def test_the_callers_random_numbers_stay(text: Path, tmp_path: Path) -> None:
+def test_the_callers_random_numbers_stay(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
+    seeded: list[int] = []  # of all GPUs, where there are some
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     run_quick(text, tmp_path / "run", epochs=1)
     assert torch.equal(torch.get_rng_state(), before)
+    assert seeded == []
 
 
 def test_the_seed_decides(text: Path, tmp_path: Path) -> None:
@@ -193,9 +202,46 @@ def test_it_goes_on_from_published_weights(text: Path, tmp_path: Path, small: El
     assert settings["weights"] == Checkpoint.open(small).fingerprint
 
 
-def test_the_standard_input_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputValueError, match="`inputs` must be files: they are read several times"):
-        train_bilm("-", tmp_path / "run", options=OPTIONS)
+def test_what_can_be_read_once_alone_is_refused(text: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for once in ("-", tmp_path / "pipe"):
+        with pytest.raises(
+            InputValueError, match=r"`inputs` must be files: they are read several times.* to a file first"
+        ):
+            train_bilm(once, tmp_path / "run", options=OPTIONS)
+        with pytest.raises(InputValueError, match="`held_out` must be files"):
+            train_bilm(text, tmp_path / "run", options=OPTIONS, held_out=once)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_speed_is_of_the_steps_that_are_timed(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the first one on: 60 tokens, of a step that takes a twentieth of a second at least."""
+    speeds: list[float] = []
+    monkeypatch.setattr(PretrainProgress, "advance", lambda *given: speeds.append(given[-1]))
+    real = TrainingBatches.__next__
+
+    def take(batches: TrainingBatches) -> Batch:
+        time.sleep(0.05)
+        return real(batches)
+
+    monkeypatch.setattr(TrainingBatches, "__next__", take)
+    run_quick(text, tmp_path / "run", epochs=1, batch_size=18)
+    assert len(speeds) == 5
+    assert max(speeds) < 18 * 10 / 0.05
+
+
+def test_perplexities_may_be_larger_than_float32(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the run can still be resumed, which reads them again."""
+    real = LanguageModel.forward
+
+    def forward(model: LanguageModel, *given: Any) -> Any:
+        losses, new = real(model, *given)
+        return losses + 200, new
+
+    monkeypatch.setattr(LanguageModel, "forward", forward)
+    report = run_quick(text, tmp_path / "run", held_out=text, epochs=1)
+    assert min(report.perplexities) > math.exp(200)
+    assert run_quick(text, tmp_path / "run", held_out=text, epochs=1, resume=True).perplexities == report.perplexities
 
 
 def test_numpys_numbers_will_do(text: Path, tmp_path: Path) -> None:
