@@ -8,6 +8,7 @@ are random; without `--text` the words are made up, as frequent as those of a la
 `--agreement` compares vectors instead of speed: run it on your own weights and text before you choose half precision.
 `--peak-memory` measures the memory that encoding takes, `--memory` what many calls of the Keras layer leave behind.
 `--corpus` embeds a made-up corpus into a file, beside the loop of AllenNLP 0.9's `elmo` command.
+`--pretrain` trains a language model, beside a straightforward loop over AllenNLP's modules.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is impor
 
 import torch
 from benchmarking.agreement import agreement_table, compare
-from benchmarking.arguments import parse
+from benchmarking.arguments import KINDS, parse
 from benchmarking.contestants import (
     Contestant,
     allennlp_contestant,
@@ -44,6 +45,7 @@ from benchmarking.contestants import (
 from benchmarking.corpus import corpus_table, measure_corpus
 from benchmarking.memory import measure_memory, peak_memory, peak_table
 from benchmarking.plot import plot_speed
+from benchmarking.pretraining import TOKENS, make_text, measure_training, training_table
 from benchmarking.speed import add_matrix_shares, flops_per_token, matrix_rates, measure, speed_table, warm_up
 from benchmarking.text import Batch, file_examples, long_examples, take, take_turn, zipf_examples
 from rich.console import Console
@@ -209,7 +211,18 @@ def corpus(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, A
     return {"records": records}
 
 
-RUNS = {"speed": speed, "agreement": agreement, "peak_memory": peak, "memory": memory, "corpus": corpus}
+def pretrain(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Trains, a step a turn."""
+    text = make_text(examples_of(arguments), arguments.turns, arguments.max_vocab, arguments.seed)
+    records = measure_training(checkpoint, arguments.precision, text)
+    title = (
+        f"{title_of(arguments)}, {text.words} words, {text.softmax} softmax: {arguments.turns} steps of {TOKENS} tokens"
+    )
+    console.print(f"\n{title}, or a few more", training_table(records), sep="\n")
+    return {"vocabulary_size": text.words, "softmax": text.softmax, "records": records}
+
+
+RUNS = dict(zip(KINDS, (speed, agreement, peak, memory, corpus, pretrain), strict=True))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

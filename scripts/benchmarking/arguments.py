@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from benchmarking.contestants import SIZES
 from bridge.encoder.linear import Precision
+from bridge.pretrain.language_model import Precision as TrainingPrecision
+from bridge.pretrain.sizes import Size
 
 WEIGHTS = {"model", "config"}
 COMPARING = WEIGHTS | {"engine", "precision", "batch_size", "sentence_length", "text", "seed", "json"}
@@ -20,6 +21,7 @@ KINDS = {
     "peak_memory": COMPARING | {"sentences"},
     "memory": WEIGHTS,
     "corpus": WEIGHTS | {"precision", "seed", "json"},
+    "pretrain": WEIGHTS | {"precision", "text", "seed", "turns", "max_vocab", "json"},
 }
 DEFAULTS: dict[str, Any] = {
     "engine": ["fused"],
@@ -29,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "turns": 5,
     "warm_up": 500,
     "sentences": 100,
+    "max_vocab": None,
 }
 
 
@@ -63,10 +66,15 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     )
     add, count = parser.add_argument, whole_number(1)
     weights, kind = parser.add_mutually_exclusive_group(), parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", choices=SIZES, help="random weights of a published model's size (default: small)")
+    weights.add_argument("--model", choices=get_args(Size), help="random weights of that size (default: small)")
     weights.add_argument("--config", help="your own weights: a named model or an INI file")
     add("--engine", nargs="+", choices=["fused", "allennlp"], help="default: fused")
-    add("--precision", nargs="+", choices=get_args(Precision), help="of the fused engine (default: float32)")
+    add(
+        "--precision",
+        nargs="+",
+        choices=get_args(Precision),
+        help="of the fused engine, or of training (default: float32)",
+    )
     add("--batch-size", nargs="+", type=count, help="default: 32; several only for speed")
     add("--sentence-length", type=count, metavar="N", help="sentences of N tokens, one a batch")
     add("--text", type=Path, metavar="FILE", help="a sentence a line, tokens between spaces (or gzipped)")
@@ -76,12 +84,14 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
     add("--token-cache-bytes", type=whole_number(0), metavar="N", help="see ElmoEncoder; 0 for no cache")
     add("--keras", action="store_true", help="time ElmoEmbedding in predict, too")
     add("--sentences", type=count, metavar="N", help="of --agreement and --peak-memory (default: 100)")
+    add("--max-vocab", type=whole_number(4), metavar="N", help="words that --pretrain predicts (default: all)")
     add("--json", type=output_file, metavar="FILE", help="write all figures")
     add("--plot", type=output_file, metavar="FILE.png", help="draw tokens per second")
     kind.add_argument("--agreement", action="store_true", help="compare vectors with AllenNLP's, and time nothing")
     kind.add_argument("--peak-memory", action="store_true", help="measure peak memory, in fresh processes")
     kind.add_argument("--memory", type=count, metavar="CALLS", help="measure memory over so many calls (try 2000)")
     kind.add_argument("--corpus", type=count, metavar="LINES", help="embed so many lines into a file (try 2000)")
+    kind.add_argument("--pretrain", action="store_true", help="train, a step a turn, and measure memory")
     given = vars(parser.parse_args(argv))
 
     chosen = next((name for name in KINDS if name in given), "speed")
@@ -101,6 +111,8 @@ def parse(description: str | None, argv: Sequence[str] | None) -> argparse.Names
         parser.error(f"--batch-size must be one number but for speed. Received: {arguments.batch_size}.")
     if "allennlp" in arguments.engine and "float32" not in arguments.precision:
         parser.error("--precision must include float32 with --engine allennlp, which computes in that alone.")
+    if chosen == "pretrain" and not set(arguments.precision) <= set(get_args(TrainingPrecision)):
+        parser.error("--precision must be float32 or bfloat16 with --pretrain.")
     if "keras" in given and "token_cache_bytes" in given:
         parser.error("--token-cache-bytes must be left out with --keras: ElmoEmbedding has no such argument.")
     if "plot" in given and arguments.plot.suffix.lower() != ".png":

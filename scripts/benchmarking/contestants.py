@@ -21,17 +21,8 @@ from bridge.encoder.elmo_import import import_elmo
 from bridge.encoder.linear import Linear, Precision
 from bridge.errors import MissingDependencyError, UnsupportedError
 from bridge.pretrain.export import write_checkpoint
+from bridge.pretrain.sizes import Size, options_of_size
 from bridge.pretrain.weights import initial_weights
-from bridge.resources.options import ElmoOptions
-
-FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
-# Of the published models, and one on which thousands of calls take no time.
-SIZES = {
-    "tiny": (32, 16, 1, FILTERS[:2]),
-    "small": (1024, 128, 1, FILTERS),
-    "medium": (2048, 256, 1, FILTERS),
-    "original": (4096, 512, 2, FILTERS),
-}
 
 
 @dataclass(frozen=True)
@@ -53,17 +44,9 @@ class Contestant:
     encoder: ElmoEncoder | None = None
 
 
-def random_checkpoint(folder: Path, size: str) -> ElmoConfig:
-    """Random weights of a published model's size."""
-    dim, projection_dim, n_highway, filters = SIZES[size]
-    lstm = {"dim": dim, "projection_dim": projection_dim, "n_layers": 2, "cell_clip": 3, "proj_clip": 3}
-    cnn = {"activation": "relu", "embedding": {"dim": 16}, "filters": filters, "n_highway": n_highway}
-    options = ElmoOptions.model_validate(
-        {
-            "lstm": {**lstm, "use_skip_connections": True},
-            "char_cnn": {**cnn, "max_characters_per_token": 50, "n_characters": 262},
-        }
-    )
+def random_checkpoint(folder: Path, size: Size) -> ElmoConfig:
+    """Random weights of a model's size."""
+    options = options_of_size(size)
     return write_checkpoint(folder, options, initial_weights(options, seed=0))
 
 
