@@ -21,7 +21,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps allennlp==2.10.1
 	@touch $@
 
-demo: $(READY) ## train a head on the embedded model, beside a plain Embedding
+demo: $(READY) ## train a head on the embedded model, beside an untrained one and an Embedding
 	$(BIN)/python scripts/train_head.py
 
 test: $(READY) ## run the tests, but for the slow ones

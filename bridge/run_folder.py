@@ -96,10 +96,15 @@ class RunFolder:
             raise self._not_ours()
         return False
 
+    def going_on(self) -> str:
+        """How another run can use what this one has learned, for the end of an error: a sentence after a space."""
+        return ""
+
     def _not_ours(self) -> InputValueError:
+        what = "holds other things" if self.path.is_dir() else "is a file"
         return InputValueError(
-            f"The run folder must be new, empty, or hold a run. Received: {str(self.path)!r}, which holds other "
-            "things. Name another folder."
+            f"The run folder must be new, empty, or hold a run. Received: {str(self.path)!r}, which {what}. Name "
+            "another folder."
         )
 
     def settings(self) -> dict[str, Any]:
@@ -133,14 +138,14 @@ class RunFolder:
         # What was noted beside the settings is in other sections.
         flat_began, flat_wanted = _flat({name: began.get(name) for name in wanted}), _flat(wanted)
         differences = [
-            f"`{name}` was {flat_began.get(name)!r:.80} and is {flat_wanted.get(name)!r:.80}"
+            f"`{name.removeprefix('arguments.')}` was {flat_began.get(name)!r:.80} and is {flat_wanted.get(name)!r:.80}"
             for name in dict.fromkeys([*flat_began, *flat_wanted])
             if flat_began.get(name) != flat_wanted.get(name)
         ]
         if differences:
             raise InputValueError(
                 "A run must be resumed with the data and arguments that it began with. Received: "
-                f"{'; '.join(differences)}. Give the same again, or train into another folder."
+                f"{'; '.join(differences)}. Give the same again, or train into another folder.{self.going_on()}"
             )
 
     def _clear(self) -> None:

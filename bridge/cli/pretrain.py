@@ -58,17 +58,15 @@ def pretrain(
         typer.Option(help="adaptive is quicker for large vocabularies; auto is full up to 20,000 words."),
     ] = "auto",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How often to go through the text.", show_default="10")
+        int | None, typer.Option(min=1, help="How often to go through the text; by default 10 times.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Rows that are trained together.", show_default="128")
+        int | None, typer.Option(min=1, help="Rows that are trained together; by default 128.")
     ] = None,
-    unroll_steps: Annotated[
-        int | None, typer.Option(min=1, help="Words of each row in a step.", show_default="20")
-    ] = None,
+    unroll_steps: Annotated[int | None, typer.Option(min=1, help="Words of each row in a step; by default 20.")] = None,
     optimizer: Annotated[Literal["adam", "adagrad"], typer.Option(help="adagrad is bilm-tf's.")] = "adam",
     learning_rate: Annotated[
-        float | None, typer.Option(help="The highest one.", show_default="0.001 of adam, 0.2 of adagrad")
+        float | None, typer.Option(help="The highest one; by default 0.001 for adam, 0.2 for adagrad.")
     ] = None,
     warm_up_steps: Annotated[int, typer.Option(min=0, help="Steps in which the learning rate rises to that.")] = 0,
     schedule: Annotated[
@@ -77,10 +75,10 @@ def pretrain(
     ] = "linear",
     max_norm: Annotated[
         float | None,
-        typer.Option(help="Longer gradients are cut to this norm, all_clip_norm_val of bilm-tf.", show_default="10"),
+        typer.Option(help="Longer gradients are cut to this norm, all_clip_norm_val of bilm-tf; by default 10."),
     ] = None,
     dropout: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the LSTMs' inputs and output.", show_default="0.1")
+        float | None, typer.Option(min=0, max=1, help="Of the LSTMs' inputs and output; by default 0.1.")
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16"],
@@ -111,7 +109,7 @@ def pretrain(
     chosen = [name for name, value in given.items() if value is not None]
     if len(chosen) != 1:
         raise typer.BadParameter(
-            f"one of {', '.join(given)} must be given. Received: {' and '.join(chosen) or 'none of them'}."
+            f"exactly one of {', '.join(given)} must be given. Received: {' and '.join(chosen) or 'none of them'}."
         )
     from rich.console import Console
 

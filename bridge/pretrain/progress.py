@@ -17,9 +17,9 @@ from rich.progress import (
     ProgressColumn,
     TaskProgressColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from bridge.corpus.sources import Corpus
 from bridge.pretrain.history import Row
@@ -45,7 +45,7 @@ class PretrainProgress:
         self._console = console
         self._began = self._last_line = time.monotonic()
         self._losses: deque[tuple[float, float]] = deque(maxlen=SHOWN_STEPS)
-        self._bar = _bar(console, plain, MofNCompleteColumn(), "steps")
+        self._bar = _bar(console, plain, MofNCompleteColumn(table_column=Column(no_wrap=True)))
         if self._bar is not None:
             self._bar.add_task("", total=steps, completed=first)
 
@@ -67,12 +67,15 @@ class PretrainProgress:
         """So many steps are done, the last one with these losses, forward and backward."""
         self._losses.append(losses)
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=step, description=self._numbers(epoch, tokens_per_second))
+            forward, backward = map(_short, self._perplexities())
+            numbers = f"epoch {epoch}  {forward} / {backward}  {tokens_per_second:,.0f} tokens/s"
+            self._bar.update(self._bar.task_ids[0], completed=step, description=numbers)
         elif self._console is not None and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             left = (self._last_line - self._began) / (step - self._first) * (self._steps - step)
             self._print(
-                f"step {step:,}/{self._steps:,}, {self._numbers(epoch, tokens_per_second)}, {duration(left)} left"
+                f"step {step:,}/{self._steps:,}, epoch {epoch}, perplexity {perplexities(*self._perplexities())}, "
+                f"{tokens_per_second:,.0f} tokens/s, {duration(left)} left"
             )
 
     def checkpoint(self, row: Row) -> None:
@@ -86,9 +89,9 @@ class PretrainProgress:
             parts.append(f"held out {held_out}")
         self._print(f"{', '.join(parts)}, {row['tokens_per_second']:,.0f} tokens/s")
 
-    def _numbers(self, epoch: int, tokens_per_second: float) -> str:
+    def _perplexities(self) -> tuple[float, float]:
         forward, backward = (perplexity(sum(losses) / len(losses)) for losses in zip(*self._losses, strict=True))
-        return f"epoch {epoch}, perplexity {perplexities(forward, backward)}, {tokens_per_second:,.0f} tokens/s"
+        return forward, backward
 
     def _print(self, text: str) -> None:
         if self._console is not None:
@@ -97,12 +100,12 @@ class PretrainProgress:
 
 def counted(corpus: Corpus, console: Console | None, plain: bool) -> Iterator[list[str]]:
     """The sentences of a corpus, with a bar."""
-    bar = _bar(console, plain, TaskProgressColumn(), "counting words")
+    bar = _bar(console, plain, TaskProgressColumn(table_column=Column(no_wrap=True)))
     if bar is None:
         yield from (sentence.tokens for sentence in corpus.sentences())
         return
     with bar:
-        task = bar.add_task("", total=corpus.total_bytes)
+        task = bar.add_task("counting words", total=corpus.total_bytes)
         for number, sentence in enumerate(corpus.sentences()):
             if number % 10_000 == 0:
                 bar.update(task, completed=corpus.position)
@@ -124,9 +127,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
 
 
-def _bar(console: Console | None, plain: bool, column: ProgressColumn, title: str) -> Progress | None:
+def _short(perplexity: float) -> str:
+    """Seven characters at most, or eight beyond 1e100."""
+    if perplexity >= 999_999.5:
+        return f"{perplexity:.1e}"
+    return f"{perplexity:.2f}" if perplexity < 1000 else f"{perplexity:,.0f}"
+
+
+def _bar(console: Console | None, plain: bool, column: ProgressColumn) -> Progress | None:
+    """All of it has room in 80 columns: where it gets narrow, the bar alone gives way."""
     if console is None or not console.is_terminal or plain:
         return None
-    timing = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    columns = (TextColumn(title), BarColumn(), column, TextColumn("{task.description}"), *timing)
+    timing = (TextColumn("left"), TimeRemainingColumn(table_column=Column(no_wrap=True)))
+    columns = (BarColumn(), column, TextColumn("{task.description}"), *timing)
     return Progress(*columns, console=console, transient=True)

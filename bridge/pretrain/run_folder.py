@@ -57,6 +57,15 @@ class BilmRunFolder(bridge.run_folder.RunFolder):
         write_checkpoint(self.path, for_inference(options), weights)
         write_file(self.config_file, lambda path: path.write_text(INI, encoding="utf-8"))
 
+    def going_on(self) -> str:
+        """How a new run goes on from the weights; nothing where there are none yet."""
+        if not self.config_file.exists():
+            return ""
+        return (
+            " The weights in the run folder stay, and a new run can go on from them: give it "
+            f"{self.config_file} as `config` (--config), and another folder."
+        )
+
     def config(self) -> ElmoConfig:
         """The weights of the run."""
         return ElmoConfig.load(Path(os.path.abspath(self.config_file)))

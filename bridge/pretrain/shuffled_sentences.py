@@ -97,7 +97,7 @@ class ShuffledSentences:
         if not self._sentences:
             if not self._window:
                 raise InputValueError(
-                    f"`inputs` must have a token at least. Received: {', '.join(self._corpus.names)!r:.80}, with "
+                    f"`inputs` must have a token at least. Received: {', '.join(self._corpus.names)!r:.300}, with "
                     "empty lines only, or none. Give files with a sentence a line."
                 )
             self._open(self.epoch + 1, window=0, line=0)

@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from bridge.corpus.sources import Corpus
-from bridge.errors import InputValueError
+from bridge.errors import InputValueError, ResourceNotFoundError
 from bridge.pretrain.vocabulary import check_no_reserved_token
+
+# What the texts of an argument are for: an error of a file does not say which of them it is.
+PURPOSES = {
+    "inputs": "`inputs` must be text to train on.",
+    "held_out": "`held_out` (--held-out) must be text to measure on.",
+}
 
 
 def open_text(argument: str, inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Corpus:
@@ -19,10 +25,13 @@ def open_text(argument: str, inputs: str | os.PathLike[str] | Sequence[str | os.
     Raises:
         InputTypeError, InputValueError, ResourceNotFoundError: see `Corpus`; or it is the standard input or a pipe.
     """
-    corpus = Corpus(inputs)
+    try:
+        corpus = Corpus(inputs)
+    except ResourceNotFoundError as error:
+        raise ResourceNotFoundError(f"{PURPOSES[argument]} {error}") from error
     if corpus.total_bytes is None:
         raise InputValueError(
-            f"`{argument}` must be files: they are read several times. Received: {', '.join(corpus.names)!r:.80}, the "
+            f"`{argument}` must be files: they are read several times. Received: {', '.join(corpus.names)!r:.300}, the "
             "standard input or a pipe. Write the text to a file first; it may be gzipped."
         )
     return corpus
@@ -42,10 +51,10 @@ def held_out_sentences(corpus: Corpus) -> Iterator[list[str]]:
                 is_empty = False
                 yield sentence.tokens
     except InputValueError as error:  # which may name a file, or none
-        raise InputValueError(f"`held_out` (--held-out) must be text to measure on. {error}") from error
+        raise InputValueError(f"{PURPOSES['held_out']} {error}") from error
     if is_empty:
         raise InputValueError(
-            f"`held_out` (--held-out) must have a token at least. Received: {', '.join(corpus.names)!r:.80}, with "
+            f"`held_out` (--held-out) must have a token at least. Received: {', '.join(corpus.names)!r:.300}, with "
             "empty lines only, or none. Give a text, or leave it out."
         )
 

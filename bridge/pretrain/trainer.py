@@ -25,7 +25,7 @@ from bridge.state_file import read_state_file, write_state_file
 
 # How many steps a GPU may run ahead before their losses are looked at, which waits for it.
 STEPS_AHEAD = 10
-# Losses beyond are no number either: exp, the perplexity, would soon be none.
+# Of losses beyond, exp, the perplexity, would soon be no number.
 MOST_NATS = 700.0
 
 
@@ -75,7 +75,7 @@ class Trainer:
         """Trains until all steps are done. Ctrl-C saves the state between two steps.
 
         Raises:
-            InputValueError: the loss is no number any more.
+            InputValueError: the loss is no number any more, or far above that of a guess.
         """
         self.model.train()
         ahead = 1 if self.device.type == "cpu" else STEPS_AHEAD
@@ -144,18 +144,19 @@ class Trainer:
             progress.advance(step, self.epoch, (values[0], values[1]), self.tokens_per_second)
 
     def _check_finite(self, values: list[float], step: int) -> None:
-        is_loss_finite = all(value <= MOST_NATS for value in values[:2])  # nan is not
-        if is_loss_finite and math.isfinite(values[2]):
+        losses, norm = values[:2], values[2]
+        if not all(map(math.isfinite, losses)):
+            problem = f"The loss must stay a number. Received: {losses}"
+        elif max(losses) >= MOST_NATS:
+            problem = f"The loss must stay below {MOST_NATS:.0f} nats a word. Received: {losses}"
+        elif not math.isfinite(norm):
+            problem = f"The gradient norm must stay a number. Received: {norm}"
+        else:
             return
-        what = "gradient norm" if is_loss_finite else "loss"
-        received = values[:2] if what == "loss" else values[2]
-        remedy = "Lower `learning_rate` (--learning-rate), or warm up longer (`warm_up_steps`, --warm-up-steps)."
-        if self.folder.config_file.exists():
-            remedy += (
-                " The weights of the last checkpoint stay, and a new run can go on from them: give it "
-                f"{self.folder.config_file} as `config` (--config), and another folder."
-            )
-        raise InputValueError(f"The {what} must stay a number. Received: {received} at step {step}. {remedy}")
+        raise InputValueError(
+            f"{problem} at step {step}. Lower `learning_rate` (--learning-rate), or warm up longer (`warm_up_steps`, "
+            f"--warm-up-steps).{self.folder.going_on()}"
+        )
 
     def _checkpoint(self, history: History, progress: PretrainProgress) -> None:
         forward, backward, norm = (total / self._row_steps for total in self._row_sums)

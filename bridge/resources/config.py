@@ -173,9 +173,11 @@ def _from_config(config: str | os.PathLike[str], origin: str) -> ElmoConfig:
     if not os.path.isfile(path):
         kind = "is a folder" if os.path.isdir(path) else "is not there"
         close = difflib.get_close_matches(str(config), models, n=1)
+        inside = os.path.join(os.fspath(config), "elmo.ini")  # as a run folder has it
         raise ResourceNotFoundError(
             f"`config` must be an INI file or one of the named models ({', '.join(models)}). Received: "
             f"{os.fspath(config)!r} from {origin}, and {str(path)!r} {kind}."
+            + (f" Give the file in it: {inside!r}." if os.path.isfile(path / "elmo.ini") else "")
             + (f" Did you mean {close[0]!r}?" if close else "")
         )
     return _from_section(path, "ELMO", os.path.expanduser(config))

@@ -84,7 +84,7 @@ def test_it_goes_on_from_weights(text: Path, tmp_path: Path, small: ElmoConfig) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "--options-file, --size, --config must be given. Received: none of them"),
+        ((), "exactly one of --options-file, --size, --config must be given. Received: none of them"),
         (("--size", "tiny", "--config", "demo"), "Received: --size and --config"),
         (("--size", "huge"), "'--size'"),
         (("--size", "tiny", "--epochs", 0), "'--epochs'"),
@@ -157,6 +157,12 @@ def test_control_c_before_and_after_a_run_is_replaced(
     assert (tmp_path / "run" / "state.npz").exists() == (interrupted[0] is Vocabulary)
 
 
+def test_the_help_tells_defaults_as_they_are() -> None:
+    said = " ".join(invoke("--help").stdout.replace("│", " ").split())
+    assert "default: (" not in said
+    assert "by default 10 times" in said
+
+
 COMMAND = [sys.executable, "-m", "bridge.cli.main", "pretrain"]
 
 
@@ -197,7 +203,7 @@ def test_control_c_saves_and_says_how_to_go_on(text: Path, tmp_path: Path) -> No
 def test_a_terminal_has_a_bar(text: Path, tmp_path: Path) -> None:
     main, side = pty.openpty()
     command = [*COMMAND, str(text), str(tmp_path / "run"), "--size", "tiny", *map(str, QUICK), "--epochs", "5"]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "150"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     with subprocess.Popen(command, stderr=side, stdout=subprocess.PIPE, env=environment) as process:
         os.close(side)
         shown = b""
@@ -208,5 +214,5 @@ def test_a_terminal_has_a_bar(text: Path, tmp_path: Path) -> None:
                 break
     os.close(main)
     assert process.returncode == 0, shown
-    for part in (b"steps", b"/45", b"forward", b"backward", b"tokens/s", b"left"):
+    for part in (b"45 steps", b"/45", b"epoch 5  ", b" tokens/s", b"left", b"backward"):
         assert part in shown

@@ -114,7 +114,7 @@ def test_loading(tmp_path: Path) -> None:
     run_folder.begin({"task": "classify", "labels": LABELS}, resume=False, overwrite=False)
     with pytest.raises(ResourceNotFoundError, match="must have trained for an epoch"):
         Head.load(tmp_path / "run")
-    run_folder.settings_file.write_text('{"format": 2}')
+    run_folder.settings_file.write_text('{"format": 2, "made_by": "elmo-bridge train"}')
     with pytest.raises(UnsupportedError, match=r"must be of format 1\. Received: 2"):
         Head.load(tmp_path / "run")
 

@@ -176,8 +176,8 @@ def test_killed_processes_end_like_one_that_was_not(tmp_path: Path, small: ElmoC
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"epochs": 6}, "`arguments.epochs` was 5 and is 6"),
-        ({"seed": 4}, "`arguments.seed` was 3 and is 4"),
+        ({"epochs": 6}, "`epochs` was 5 and is 6"),
+        ({"seed": 4}, "`seed` was 3 and is 4"),
         ({"settings": {"learning_rate": 0.1}}, "`settings.learning_rate` was None and is 0.1"),
     ],
 )

@@ -23,9 +23,9 @@ from bridge.pretrain.sizes import options_of_size
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"epochs": 3}, "`arguments.epochs` was 2 and is 3"),
-        ({"learning_rate": 0.1}, "`arguments.learning_rate` was 0.01 and is 0.1"),
-        ({"softmax": "full"}, "`arguments.softmax` was 'auto' and is 'full'"),
+        ({"epochs": 3}, "^A run must be resumed .* `epochs` was 2 and is 3"),
+        ({"learning_rate": 0.1}, "`learning_rate` was 0.01 and is 0.1"),
+        ({"softmax": "full"}, "`softmax` was 'auto' and is 'full'"),
         ({"held_out": None}, "`held_out.files` was .* and is None"),
         ({"options": options_of_size("tiny")}, "`options.lstm.dim` was 12 and is 32"),
     ],
@@ -35,6 +35,25 @@ def test_other_arguments_are_named(
 ) -> None:
     with pytest.raises(InputValueError, match=named):
         run_quick(text, uninterrupted, **{"held_out": held_out, **change}, resume=True)
+
+
+def test_more_epochs_go_on_from_the_weights(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the remedy says, which names them when they are there."""
+
+    def interrupt(_: TrainingBatches) -> Batch:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingBatches, "__next__", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_quick(text, tmp_path / "run", epochs=1)
+    with pytest.raises(InputValueError, match=r"into another folder\.$"):
+        run_quick(text, tmp_path / "run", epochs=2, resume=True)
+    run_quick(text, tmp_path / "run", epochs=1, resume=True)
+    ini = tmp_path / "run" / "elmo.ini"
+    with pytest.raises(InputValueError, match=rf"go on from them: give it {ini} as `config` \(--config\), and another"):
+        run_quick(text, tmp_path / "run", epochs=2, resume=True)
+    assert run_quick(text, tmp_path / "more", config=ini, epochs=2).steps == 30
 
 
 def test_other_weights_are_named(text: Path, tmp_path: Path, small: ElmoConfig) -> None:
@@ -76,6 +95,14 @@ def test_somebody_elses_folder_is_left_alone(text: Path, tmp_path: Path, more: d
         with pytest.raises(InputValueError, match=r"must be new|which holds other things"):
             run_quick(text, tmp_path, **more)
     assert {path.name for path in tmp_path.iterdir()} == {"run.json", "weights.hdf5"}
+
+
+@pytest.mark.parametrize("more", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_file_is_no_run_folder(text: Path, more: dict[str, bool]) -> None:
+    before = text.read_bytes()
+    with pytest.raises(InputValueError, match=r"must be new, .*text.txt', which is a file\. Name another folder"):
+        run_quick(text, text, **more)
+    assert text.read_bytes() == before
 
 
 def test_a_run_is_replaced_when_asked(text: Path, tmp_path: Path) -> None:
@@ -175,7 +202,9 @@ def test_a_loss_without_a_perplexity_ends_the_run(
         return losses + 701 * torch.eye(2)[direction], new
 
     monkeypatch.setattr(LanguageModel, "forward", forward)
-    with pytest.raises(InputValueError, match=r"The loss must stay a number. Received: .*70\d.* at step 1\."):
+    with pytest.raises(
+        InputValueError, match=r"The loss must stay below 700 nats a word. Received: .*70\d.* at step 1\."
+    ):
         run_quick(text, tmp_path / "run")
 
 
@@ -183,7 +212,9 @@ def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a learning rate that no model survives; and the remedy is one."""
-    with pytest.raises(InputValueError, match=r"must stay a number. Received: .* at step \d+\. Lower `learning_rate`"):
+    with pytest.raises(
+        InputValueError, match=r"must stay .* Received: .* at step \d+\. Lower `learning_rate`.*steps\)\.$"
+    ):
         run_quick(text, tmp_path / "run", learning_rate=1e30, schedule="constant")
     real, calls = LanguageModel.forward, 0
 

@@ -1,9 +1,11 @@
 """`train_bilm`: it learns, what it leaves, and what it refuses."""
 
 import importlib.machinery
+import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from rich.console import Console
 from tensorflow.core.util import event_pb2
 
 from bridge import Checkpoint, ElmoConfig, ElmoEncoder
-from bridge.errors import InputValueError, ProcessError
+from bridge.errors import InputValueError, ProcessError, ResourceNotFoundError
 from bridge.pretrain import BilmReport, train_bilm
 from bridge.pretrain.batches import Batch, TrainingBatches
 from bridge.pretrain.language_model import LanguageModel
@@ -212,6 +214,31 @@ def test_what_can_be_read_once_alone_is_refused(text: Path, tmp_path: Path) -> N
         with pytest.raises(InputValueError, match="`held_out` must be files"):
             train_bilm(text, tmp_path / "run", options=OPTIONS, held_out=once)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_text_is_told_with_its_argument(text: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.txt"
+    with pytest.raises(ResourceNotFoundError, match=r"^`held_out` \(--held-out\) must be text .*missing.txt': No such"):
+        train_bilm(text, tmp_path / "run", options=OPTIONS, held_out=missing)
+    with pytest.raises(ResourceNotFoundError, match=r"^`inputs` must be text to train on.*missing.txt': No such"):
+        train_bilm(missing, tmp_path / "run", options=OPTIONS, held_out=text)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("loss", "shown"),
+    [(3.36, "28.79 / 79.44"), (13.58, "790,167 / 2.2e+06"), (34.98, "1.6e+15 / "), (690.0, "4.6e+299 / ")],
+)
+def test_the_bar_has_room_in_80_columns(loss: float, shown: str) -> None:
+    """Bar, count, numbers and the time that is left, of a training of millions of steps."""
+    terminal = io.StringIO()
+    console = Console(file=terminal, width=80, force_terminal=True, color_system=None, legacy_windows=False)
+    progress = PretrainProgress(3_000_000, 1_000_000, console, plain=False)
+    with progress.shown():
+        progress.advance(1_234_567, 10, (loss, loss + 1.015), 123_456.0)
+    (line,) = {line.rstrip() for line in re.split(r"[\r\n]|\x1b\[[\d?]*\w", terminal.getvalue()) if "tokens/s" in line}
+    assert re.fullmatch(r"[━╸╺ ]{2,} 1234567/3000000 epoch 10  .* / .*  123,456 tokens/s left [\d:-]+", line), line
+    assert shown in line
 
 
 def test_the_speed_is_of_the_steps_that_are_timed(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,6 +314,17 @@ def test_neither_a_file_nor_a_name(name: str, words: list[str], origin: str, mon
     assert isinstance(error.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize("has_file", [True, False])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_file_in_a_folder_is_named(folder: Path, has_file: bool, kind: type) -> None:
+    (folder / "run").mkdir()
+    if has_file:
+        ini(folder / "run", f"[ELMO]\n{FILES}")
+    with pytest.raises(ResourceNotFoundError) as error:
+        ElmoConfig.load(kind("run"))
+    assert ("is a folder. Give the file in it: 'run/elmo.ini'." in message(error, "is a folder.")) == has_file
+
+
 class BytesPath(os.PathLike[bytes]):
     def __fspath__(self) -> bytes:
         return b"a"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,21 @@ import pytest
 
 LICENCE = "  1 This is no database of Princeton's, but it has lines like theirs | and a gloss in none of them.  \n"
 FILES = {"n": "data.noun", "v": "data.verb", "a": "data.adj", "s": "data.adj", "r": "data.adv"}
+
+# Lexicographer file, type, and words that tell it from the others.
+KINDS = [(5, "n", "beast tail fur paw"), (13, "n", "bread soup cheese pie"), (38, "v", "run walk climb crawl")]
+FILLERS = ["of", "the", "one", "that", "in", "by", "such", "like", "with", "some", "any", "often"]
+
+
+def synsets() -> list[tuple[int, str, str]]:
+    """240 of them, in three lexicographer files that have words of their own."""
+    generator = random.Random(5)
+    made: dict[str, tuple[int, str, str]] = {}
+    while len(made) < 240:
+        number, synset_type, words = generator.choice(KINDS)
+        definition = " ".join([*generator.choices(FILLERS, k=3), *generator.sample(words.split(), 2)])
+        made[definition] = (number, synset_type, f'{definition}; "an example of it"')
+    return list(made.values())
 
 
 def line(offset: int, lexicographer_file: int, synset_type: str, gloss: str) -> str:

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bridge import BiLmOutput, Checkpoint, ElmoConfig, ElmoEncoder, batch_to_ids
 from bridge.encoder.linear import Linear
 from bridge.errors import InputValueError
+from bridge.pretrain.sizes import Size
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 QUICK = ["--model", "tiny", "--turns", "2", "--warm-up", "4"]
@@ -133,7 +134,7 @@ def test_keras(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("size", ["tiny", "small"])
-def test_flops_are_those_that_allennlp_multiplies(tmp_path: Path, size: str) -> None:
+def test_flops_are_those_that_allennlp_multiplies(tmp_path: Path, size: Size) -> None:
     from benchmarking.contestants import allennlp_elmo, random_checkpoint
     from benchmarking.speed import flops_per_token
 

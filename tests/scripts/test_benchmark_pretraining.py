@@ -22,11 +22,13 @@ SENTENCES = [["the", "old", "the", "house"], ["one"], ["never", "the", "one"]]
 def scripts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(SCRIPTS))
+        import benchmark
         import benchmarking.pretraining
 
         # Small steps, and a vocabulary of little text.
         for name, value in {"BATCH_SIZE": 4, "UNROLL_STEPS": 5, "TOKENS": 20, "VOCABULARY_TOKENS": 500}.items():
             patch.setattr(benchmarking.pretraining, name, value)
+        patch.setattr(benchmark, "TOKENS", 20)  # another test may have imported it before
         yield
 
 

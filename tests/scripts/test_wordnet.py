@@ -37,6 +37,7 @@ def scripts() -> Iterator[None]:
         ('to fold, "fold it"', "to fold", ("fold it",)),
         ('from all sides: "they came"', "from all sides", ("they came",)),
         ('to eat:"eat up" "eat on"', "to eat", ("eat up", "eat on")),
+        ('to go; "he goes", "go on": "go"', "to go", ("he goes", "go on", "go")),
         # Authors stand outside of the quotation marks.
         ('dim; "the dim light"- A. Writer; "a dim hall" --Another', "dim", ("the dim light", "a dim hall")),
         # Missing marks: at the end, at the beginning, and between two examples.
@@ -97,7 +98,8 @@ def test_splits_are_fixed() -> None:
     import wordnet
 
     # sha256sum's hash of the definition, modulo 100.
-    remainders = {"a cat": 14, "extremely": 50, "a river": 83, "in a cat": 88, "a hen": 97}
+    remainders = {"a cat": 14, "extremely": 50, "a green bat": 79, "an small owl": 80, "a river": 83, "in a cat": 88}
+    remainders |= {"a green ant": 89, "the blue cow": 90, "a hen": 97, "a big dog": 99}
     for definition, remainder in remainders.items():
         assert wordnet.fixed_hash(definition) % 100 == remainder
         split = "train" if remainder < 80 else "dev" if remainder < 90 else "test"

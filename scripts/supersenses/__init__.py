@@ -1,0 +1,1 @@
+"""The parts of wordnet_supersenses.py."""
