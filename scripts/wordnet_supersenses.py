@@ -82,13 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             console.print(f"{vectors.name:<14} {percent:>3}%  test {results[-1]}")
 
     most_frequent = float(np.mean(labels == np.bincount(parts["train"].labels).argmax()))
-    table = Table("vectors", *(f"{share}% of the labels" for share in sorted(set(options.shares))))
+    table = Table("vectors", *(f"{share}%" for share in sorted(set(options.shares))))
     for vectors in kinds:
         table.add_row(vectors.name, *(str(result) for result in results if result.vectors == vectors.name))
     console.print(table)
     console.print(
-        f"Accuracy on {len(labels):,} definitions that no training has seen, the mean of {options.runs} heads, with "
-        f"its 95% interval (bootstrap over heads and definitions). The most frequent label: {most_frequent:.1%}."
+        f"Accuracy on {len(labels):,} definitions that no training has seen, and its 95% interval (bootstrap over "
+        f"definitions and, on up to 10%, over {options.runs} heads). The most frequent label: {most_frequent:.1%}."
     )
     (folder / "accuracies.md").write_text(markdown(results), encoding="utf-8")
     (folder / "accuracies.json").write_text(

@@ -87,7 +87,7 @@ def plot(path: Path, accuracies: Sequence[Accuracy], most_frequent: float) -> No
         most_frequent: the accuracy of always saying the most frequent label.
     """
     # Without pyplot: no screen is needed.
-    figure = require("matplotlib.figure", "heads").Figure(figsize=(6.5, 4.5), layout="constrained", dpi=120)
+    figure = require("matplotlib.figure", "heads").Figure(figsize=(6.5, 5), layout="constrained", dpi=120)
     axis = figure.subplots()
     names = list(dict.fromkeys(result.vectors for result in accuracies))
     for number, name in enumerate(names):
@@ -115,5 +115,5 @@ def plot(path: Path, accuracies: Sequence[Accuracy], most_frequent: float) -> No
     )
     axis.grid(axis="y", color="0.9")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     write_file(path, lambda partial: figure.savefig(partial, format="png"))
