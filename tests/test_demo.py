@@ -63,6 +63,7 @@ def test_config_files_are_those_models() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # six heads
 def test_train_head_beats_an_untrained_bilm_and_the_plain_embedding(tmp_path: Path) -> None:
     script = str(ROOT / "scripts" / "train_head.py")
     command = [sys.executable, script, "--epochs", "12", "--seeds", "2", "--out", str(tmp_path)]
