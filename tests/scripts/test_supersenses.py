@@ -1,22 +1,10 @@
 """The parts of scripts/wordnet_supersenses.py that need no training."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from bridge.errors import InputValueError
 from scripts import small_wordnet
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def scripts() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield
 
 
 def test_intervals() -> None:

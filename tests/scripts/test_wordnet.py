@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -14,13 +13,6 @@ from bridge.errors import InputValueError, ResourceNotFoundError
 from scripts import small_wordnet
 
 SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def scripts() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,12 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import ResourceNotFoundError
 from scripts import small_wordnet
-
-SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def scripts() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        yield
 
 
 def program(folder: Path, name: str, text: str) -> None:
