@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
 from bridge.checks import check_boolean, check_choice, check_integer
@@ -27,6 +27,9 @@ from bridge.features.metadata import Dtype, FeatureMetadata
 from bridge.features.store import Layout
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
+
+if TYPE_CHECKING:  # imported first, PyTorch imports NumPy, and swallows a Ctrl-C meanwhile
+    import torch
 
 # What a disk says that is full, by whatever limit.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import chain
 from types import SimpleNamespace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from rich.console import Console
 
 from bridge.checks import check_boolean, check_choice, check_integer
@@ -31,6 +30,9 @@ from bridge.features.parquet import ParquetCompression
 from bridge.optional import require
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
+
+if TYPE_CHECKING:  # imported first, PyTorch imports NumPy, and swallows a Ctrl-C meanwhile
+    import torch
 
 State = Literal["zero", "warm"]
 

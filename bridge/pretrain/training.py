@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
 
 from bridge.checks import check_boolean
@@ -19,6 +19,9 @@ from bridge.pretrain.text import open_text
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.resources.options import ElmoOptions
+
+if TYPE_CHECKING:  # imported first, PyTorch imports NumPy, and swallows a Ctrl-C meanwhile
+    import torch
 
 Path_ = str | os.PathLike[str]
 

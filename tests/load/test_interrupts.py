@@ -218,3 +218,38 @@ def test_a_command_is_interrupted_at_any_moment_and_resumed(name: str, tmp_path:
             assert file["offsets"][-1] == 300_000
     else:
         assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 13
+
+
+PRESSED = """
+import sys
+
+class Press:  # Ctrl-C in the middle of NumPy
+    pressed = False
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "numpy.matrixlib" and not self.pressed:
+            self.pressed = True
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Press())
+"""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "bridge:ElmoEncoder",
+        "bridge:ElmoEmbedding",
+        "bridge:embed_corpus",
+        "bridge:embed_column",
+        "bridge.corpus.ray_runner:embed_corpus_on_ray",
+        "bridge.heads:train",
+        "bridge.pretrain:train_bilm",
+    ],
+)
+def test_no_import_swallows_control_c(names: str, tmp_path: Path) -> None:
+    module, _, name = names.partition(":")
+    with start(f"from {module} import {name}", tmp_path, begin=PRESSED) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT, errors
+    assert errors.endswith("KeyboardInterrupt\n")
