@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import press_control_c, start_command
 from heads.examples import labelled, tagged
 from typer.testing import CliRunner
 
@@ -19,13 +19,6 @@ from bridge.text.readers import Example, read_examples
 from bridge.text.writers import PredictionWriter
 
 COMMAND = [sys.executable, "-m", "bridge.cli.main"]
-# A process that was started in the background ignores Ctrl-C, and so do its children.
-HEEDING_CONTROL_C = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from bridge.cli.main import main
-main()
-"""
 
 
 def write(path: Path, examples: list[Example], format: Any) -> Path:
@@ -183,25 +176,15 @@ def test_control_c_ends_without_a_traceback(runs: Runs, tmp_path: Path, command:
         ],
         "predict": [runs.tagger],
     }
-    with subprocess.Popen(
-        [sys.executable, "-c", HEEDING_CONTROL_C, command, *map(str, arguments[command])],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with start_command(command, *arguments[command]) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(b"anna went\n")
+        process.stdin.write("anna went\n")
         process.stdin.flush()
         for _ in range(3 if command == "train" else 1):
             process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        try:
-            errors = process.communicate(timeout=30)[1].decode()
-        except subprocess.TimeoutExpired:  # Python drops an interrupt that falls into a destructor
-            process.send_signal(signal.SIGINT)
-            errors = process.communicate(timeout=60)[1].decode()
-        assert process.returncode == 130
+        _, errors = press_control_c(process)
+    assert process.returncode == 130
     lines = [line for line in errors.splitlines() if "cudart" not in line and "absl" not in line]
     assert lines == {"train": ["interrupted; the same command with --resume continues"], "predict": []}[command]
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import press_control_c, start_command
 from doctor.fakes import package, without_packages
 from typer.testing import CliRunner
 
@@ -98,31 +98,14 @@ def test_broken_parts_and_own_weights(small: ElmoConfig, tmp_path: Path) -> None
     assert result.stdout.rstrip().splitlines()[-1].startswith(f"{len(problems)} problems, in ")
 
 
-# A process that was started in the background ignores Ctrl-C.
-HEEDING_CONTROL_C = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = ["elmo-bridge", "doctor"]
-from bridge.cli.main import main
-main()
-"""
-
-
 @pytest.mark.slow
 def test_ctrl_c_ends_the_processes_too(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HEEDING_CONTROL_C],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    ) as process:
+    with start_command("doctor", env={**os.environ, "TMPDIR": str(tmp_path)}) as process:
         while len(list(tmp_path.iterdir())) < 2:  # two checks run
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=20)
+        stdout, stderr = press_control_c(process)
     assert process.returncode not in (0, None)
     assert stdout == ""
     assert "Traceback" not in stderr

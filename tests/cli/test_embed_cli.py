@@ -2,7 +2,6 @@
 
 import io
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pytest
+from commands import press_control_c, start_command
 from corpus.allennlp_oracle import allennlp_layers
 
 from bridge import ElmoConfig
@@ -125,22 +125,20 @@ def test_what_is_wrong_is_one_line(text: Path, small: ElmoConfig, arguments: lis
 def test_control_c_and_resume(text: Path, small: ElmoConfig) -> None:
     with open("text.txt", "w") as file:
         file.writelines(f"the cat sat on {number}\n" for number in range(200_000))
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from bridge.cli.main import main; main()"
     weights = ["--options-file", small.options_file, "--weight-file", small.weight_file, "--resume"]
-    command = [sys.executable, "-c", code, "embed", "--top", "--layout", "packed", *weights, "text.txt", "out.hdf5"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(Path("out.hdf5.partial").glob("segment-*[0-9].npz")):  # whole ones
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode not in (0, 1)
+    arguments = ["embed", "--top", "--layout", "packed", *weights, "text.txt", "out.hdf5"]
+    with start_command(*arguments) as process:
+        while not list(Path("out.hdf5.partial").glob("segment-*[0-9].npz")):  # whole ones
+            assert process.poll() is None
+            time.sleep(0.05)
+        _, errors = press_control_c(process, again=8)
+    assert process.returncode == 130
     assert "interrupted; the same command with --resume continues" in errors
     assert "Error" not in errors
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0
-    assert "sentences that were there already: " in finished.stderr
+    with start_command(*arguments) as process:
+        _, errors = process.communicate(timeout=280)
+    assert process.returncode == 0
+    assert "sentences that were there already: " in errors
     with h5py.File("out.hdf5") as packed:
         assert packed["offsets"].shape == (200_001,)
         assert packed["offsets"][-1] == 1_000_000

@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import press_control_c, start_command
 from models import options_dict
 from pretrain.runs import history, write_text
 from typer.testing import CliRunner
@@ -166,34 +166,15 @@ def test_the_help_tells_defaults_as_they_are() -> None:
 COMMAND = [sys.executable, "-m", "bridge.cli.main", "pretrain"]
 
 
-# As a shell starts it: what a test runner in the background starts ignores the signal.
-HEEDING_CONTROL_C = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from bridge.cli.main import main
-main()
-"""
-
-
 @pytest.mark.slow
 def test_control_c_saves_and_says_how_to_go_on(text: Path, tmp_path: Path) -> None:
     arguments = [str(text), str(tmp_path / "run"), "--size", "tiny", "--epochs", "9999", "--checkpoint-steps", "99999"]
-    with subprocess.Popen(
-        [sys.executable, "-c", HEEDING_CONTROL_C, "pretrain", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with start_command("pretrain", *arguments) as process:
         assert process.stderr is not None
         assert "300 sentences" in process.stderr.readline()
         while process.poll() is None and not (tmp_path / "run" / "history.csv").exists():
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        try:
-            _, errors = process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:  # Python drops an interrupt that falls into a destructor
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+        _, errors = press_control_c(process)
     assert process.returncode == 130
     assert errors == "interrupted; the same command with --resume continues\n"
     assert (tmp_path / "run" / "state.npz").exists()

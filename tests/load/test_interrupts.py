@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from commands import press_control_c, start_command
 from load.programs import results, run, start
 
 # Presses Ctrl-C again and again while something runs, at other moments each time.
@@ -105,14 +104,7 @@ def test_a_program_that_fits_ends_at_control_c(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "trains\n"
         time.sleep(0.5)
-        try:
-            for _ in range(2):  # Python drops an interrupt that falls in a destructor
-                process.send_signal(signal.SIGINT)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    _, errors = process.communicate(timeout=30)
-                    break
-        finally:
-            process.kill()
+        _, errors = press_control_c(process)
     assert process.returncode in (-signal.SIGINT, 1)  # as Python ends, where nobody catches it
     last = errors.splitlines()[-1]
     assert last == "KeyboardInterrupt" or "bad argument to internal function" in last  # TensorFlow's
@@ -156,18 +148,6 @@ def test_embed_corpus_is_interrupted_and_resumed(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(out[name][:], whole[name][:])
 
 
-COMMAND = """
-import signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-from bridge.cli.main import main
-main()
-"""
-
-
-def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return start(COMMAND, folder, *arguments, begin="")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "embed"])
 def test_a_command_is_interrupted_at_any_moment_and_resumed(name: str, tmp_path: Path) -> None:
@@ -186,36 +166,32 @@ def test_a_command_is_interrupted_at_any_moment_and_resumed(name: str, tmp_path:
         options = ["train", "in.tsv", "run", "--units", "4", "--epochs", "12", "--patience", "12"]
         made = tmp_path / "run" / "state.npz"
     else:
-        (tmp_path / "in.txt").write_text("".join(f"the cat sat on {row}\n" for row in range(60_000)))
+        (tmp_path / "in.txt").write_text("".join(f"the cat sat on {row}\n" for row in range(150_000)))
         options = ["embed", "--top", "--layout", "packed", "in.txt", "out.hdf5"]
         made = tmp_path / "out.hdf5.partial"
     options += ["--config", "model.ini", "--resume"]
     draw = random.Random(name)
     for attempt in range(3):
-        with command(tmp_path, *options) as process:
+        with start_command(*options, cwd=tmp_path) as process:
             if attempt != 1:  # while it imports, or a little later
                 time.sleep(draw.uniform(1.5, 3))
             while attempt == 1 and not made.exists() and process.poll() is None:
                 time.sleep(0.05)
             time.sleep(draw.uniform(0, 1))
-            process.send_signal(signal.SIGINT)
-            try:
-                _, errors = process.communicate(timeout=60)
-            finally:
-                process.kill()
+            _, errors = press_control_c(process, again=8)
         assert process.returncode == 130, errors
         assert "Traceback" not in errors
         assert "Error" not in errors
         assert not (tmp_path / "out.hdf5").exists()
         if attempt == 1:  # the others may be importing
             assert "interrupted; the same command with --resume continues" in errors
-    with command(tmp_path, *options) as process:
-        _, errors = process.communicate(timeout=120)
+    with start_command(*options, cwd=tmp_path) as process:
+        _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     if name == "embed":
         with h5py.File(tmp_path / "out.hdf5") as file:
-            assert file["offsets"].shape == (60_001,)
-            assert file["offsets"][-1] == 300_000
+            assert file["offsets"].shape == (150_001,)
+            assert file["offsets"][-1] == 750_000
     else:
         assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 13
 
