@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"
+# What a disk says that is full, by whatever limit.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_file(path: Path, write: Callable[[Path], Any], partial: Path | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -27,12 +26,10 @@ from bridge.features.metadata import Dtype, FeatureMetadata
 from bridge.features.store import Layout
 from bridge.resources.checkpoint import Checkpoint
 from bridge.resources.config import ElmoConfig
+from bridge.whole_file import FULL
 
 if TYPE_CHECKING:  # imported first, PyTorch imports NumPy, and swallows a Ctrl-C meanwhile
     import torch
-
-# What a disk says that is full, by whatever limit.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bridge.corpus.runs import check_same_settings, holds, locked
+from bridge.corpus.runs import check_same_settings
 from bridge.errors import FeatureStoreError, InputValueError, OutputError
+from bridge.locked_folder import holds, locked
 from bridge.whole_file import write_file
 
 FORMAT = 1

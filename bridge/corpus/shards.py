@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.corpus.runs import check_parent, check_same_settings, holds, locked
+from bridge.corpus.runs import check_parent, check_same_settings
 from bridge.corpus.storage import Storage
 from bridge.errors import FeatureStoreError, InputValueError, OutputError
 from bridge.features.metadata import FeatureMetadata
 from bridge.features.parquet import ParquetCompression
 from bridge.features.parquet_reader import MANIFEST, RUN
+from bridge.locked_folder import holds, locked
 from bridge.optional import require
 from bridge.resources.config import REMOTE
 from bridge.whole_file import put_in_place

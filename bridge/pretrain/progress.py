@@ -41,7 +41,7 @@ class PretrainProgress:
     """
 
     def __init__(self, steps: int, first: int, console: Console | None, plain: bool) -> None:
-        self._steps, self._first = steps, first
+        self._steps, self._first, self._words = steps, first, 0
         self._console = console
         self._began = self._last_line = time.monotonic()
         self._losses: deque[tuple[float, float]] = deque(maxlen=SHOWN_STEPS)
@@ -55,6 +55,7 @@ class PretrainProgress:
 
     def begin(self, counts: CorpusCounts, words: int, parameters: int) -> None:
         """Tells what there is to do."""
+        self._words = words
         self._print(
             f"{counts.sentences:,} sentences, {counts.tokens:,} tokens; {words:,} words to predict, to which "
             f"{counts.unknown / counts.tokens:.1%} of the tokens are unknown; {parameters:,} parameters; "
@@ -80,14 +81,20 @@ class PretrainProgress:
 
     def checkpoint(self, row: Row) -> None:
         """A checkpoint is written."""
+        reached = [row["forward_perplexity"], row["backward_perplexity"]]
         parts = [
             f"checkpoint at step {row['step']:,}/{self._steps:,}, epoch {row['epoch']}",
-            f"perplexity {perplexities(row['forward_perplexity'], row['backward_perplexity'])}",
+            f"perplexity {perplexities(*reached)}",
         ]
         if row["held_out_forward_perplexity"] is not None:
-            held_out = perplexities(row["held_out_forward_perplexity"], row["held_out_backward_perplexity"])
-            parts.append(f"held out {held_out}")
+            reached = [row["held_out_forward_perplexity"], row["held_out_backward_perplexity"]]
+            parts.append(f"held out {perplexities(*reached)}")
         self._print(f"{', '.join(parts)}, {row['tokens_per_second']:,.0f} tokens/s")
+        if max(value for value in reached if value is not None) > self._words:
+            self._print(
+                f"that is worse than to guess one of {self._words:,} words: if it stays so, train anew with a lower "
+                "`learning_rate` (--learning-rate) or a longer warm-up (`warm_up_steps`, --warm-up-steps)"
+            )
 
     def _perplexities(self) -> tuple[float, float]:
         forward, backward = (perplexity(sum(losses) / len(losses)) for losses in zip(*self._losses, strict=True))

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import bridge.run_folder
-from bridge.corpus.embed import FULL
-from bridge.corpus.runs import locked
 from bridge.errors import BridgeError, OutputError
+from bridge.locked_folder import locked
 from bridge.pretrain.export import write_checkpoint
 from bridge.resources.config import ElmoConfig
 from bridge.resources.options import ElmoOptions
-from bridge.whole_file import write_file
+from bridge.whole_file import FULL, write_file
 
 INI = """\
 # The weights of this run, for `config=` and --config.

@@ -117,6 +117,17 @@ def test_the_run_folder(learned: tuple[Path, BilmReport], text: Path) -> None:
     assert log.count("checkpoint at step") == 5
 
 
+@pytest.mark.parametrize(("rate", "told"), [(0.01, False), (1.0, True)])
+def test_what_is_worse_than_a_guess_is_told(text: Path, held_out: Path, tmp_path: Path, rate: float, told: bool) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown)
+    run_quick(text, tmp_path / "run", learning_rate=rate, schedule="constant", held_out=held_out, console=console)
+    last = history(tmp_path / "run")[-1]
+    perplexity = max(float(last["held_out_forward_perplexity"]), float(last["held_out_backward_perplexity"]))
+    assert (perplexity > 11) == told
+    assert ("that is worse than to guess one of 11 words: " in shown.getvalue().splitlines()[-1]) == told
+
+
 def test_tensorboard_has_the_history(learned: tuple[Path, BilmReport]) -> None:
     folder, _ = learned
     curves: dict[str, list[float]] = {}
