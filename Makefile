@@ -27,7 +27,7 @@ demo: $(READY) ## train a head on the embedded model, beside an untrained one an
 test: $(READY) ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest
 
-slow: $(READY) ## run the slow tests: real kills, pipes and fresh processes
+slow: $(READY) ## run the tests that take seconds each
 	$(BIN)/python -m pytest -m slow
 
 matrix: ## run the tests on every Python from 3.11 to 3.13 that the machine has

@@ -28,6 +28,7 @@ assert not {"torch", "tensorflow", "keras", "allennlp", "cached_path"} & set(sys
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_the_encoder_needs_no_tensorflow() -> None:
     code = """
 import sys

@@ -104,6 +104,7 @@ def test_what_the_classifier_predicts_can_be_evaluated(runs: Runs, tmp_path: Pat
     assert scores["accuracy"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["tsv", "jsonl", "conll"])
 def test_what_the_tagger_predicts_can_be_read(runs: Runs, tmp_path: Path, format: str) -> None:
     result = runs.invoke("predict", runs.tagger, runs.conll, "--output-format", format, "--batch-size", 7)
@@ -216,6 +217,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(runs: Runs)
     assert train("--epochs", 1, "--resume").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_models_name_comes_before_a_file_of_that_name(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,7 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_embedding_imports_no_tensorflow(text: Path, small: ElmoConfig) -> None:
     code = f"""
 import sys

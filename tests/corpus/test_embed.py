@@ -92,6 +92,7 @@ def test_the_file_is_what_the_elmo_command_wrote(
     assert 0 <= report.cache_hit_rate < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["zero", "warm"])
 @pytest.mark.parametrize("layers", ["all", "top", "average"])
 @pytest.mark.parametrize(("name", "layout"), [("out.hdf5", "elmo"), ("out.hdf5", "packed"), ("out.parquet", "elmo")])

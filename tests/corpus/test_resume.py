@@ -248,6 +248,7 @@ def test_a_text_that_ends_where_a_segment_begins(
         embed_corpus(**job.arguments, resume=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "truncated", "flipped", "empty"])
 def test_a_damaged_segment_costs_itself(
     job: Job, small_windows: None, monkeypatch: pytest.MonkeyPatch, damage: str
@@ -393,6 +394,7 @@ def test_killed_while_the_work_is_removed(job: Job, small_windows: None, monkeyp
     job.assert_whole()
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(job: Job) -> None:
     pipe = job.output.with_name("pipe")
     os.mkfifo(pipe)

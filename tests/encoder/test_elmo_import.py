@@ -85,6 +85,7 @@ def write_packages(folder: Path, content: str) -> None:
     write(folder, {f"{name.replace('.', '/')}/__init__.py": content for name in PACKAGES})
 
 
+@pytest.mark.slow
 def test_real_packages_are_neither_used_nor_replaced(run_python: RunPython, tmp_path: Path) -> None:
     write_packages(tmp_path, WORKING)
     program = f"""
@@ -116,6 +117,7 @@ check_no_trace()
     run_python(PRELUDE + program)
 
 
+@pytest.mark.slow
 def test_broken_packages_do_not_matter(run_python: RunPython, tmp_path: Path) -> None:
     write_packages(tmp_path, BROKEN)
     write(tmp_path, {"dill/__init__.py": WORKING})  # torch itself needs it to work if it is there

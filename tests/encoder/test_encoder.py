@@ -124,6 +124,7 @@ def carry_on(encoder: ElmoEncoder, calls: list[Sentences]) -> list[np.ndarray]:
     return [encoder(batch_to_ids(sentences)).activations.numpy() for sentences in calls]
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(calls=st.lists(batches, min_size=2, max_size=4), budget=st.sampled_from([1, 4096]))
 def test_carry_is_allennlps_own_state(small: ElmoConfig, engine: Engine, calls: list[Sentences], budget: int) -> None:

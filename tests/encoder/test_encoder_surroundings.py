@@ -171,6 +171,7 @@ def in_threads(work: Callable[[int], object]) -> None:
     assert not errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torchs", [1, 2])
 def test_threads_take_turns(small: ElmoConfig, engine: Engine, torchs: int, torch_threads: None) -> None:
     # A cache that is smaller than what the threads read.
@@ -195,6 +196,7 @@ def test_threads_that_build_leave_torch_as_it_was(small: ElmoConfig, engine: Eng
     assert torch.equal(torch.random.get_rng_state(), seed)
 
 
+@pytest.mark.slow
 def test_a_forked_child_gets_an_error_and_does_not_hang(engine: Engine, run_python: Callable[[str], str]) -> None:
     program = f"""
 engine = {engine!r}

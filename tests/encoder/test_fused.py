@@ -59,6 +59,7 @@ SURROUNDINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surroundings", SURROUNDINGS.values(), ids=SURROUNDINGS)
 def test_the_torch_settings_of_maker_and_caller_change_nothing(
     checkpoint: Checkpoint, surroundings: Callable[[], AbstractContextManager[Any]], threads: int
@@ -136,6 +137,7 @@ def test_results_of_the_module_are_the_callers_own(checkpoint: Checkpoint, threa
     assert torch.isfinite(layers(bilm)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens_kept", [0, 1, 2, 1000])
 def test_repeated_calls_are_bit_identical(small: ElmoConfig, tokens_kept: int, threads: int) -> None:
     room = tokens_kept * (4 * 6 + BYTES_PER_ENTRY)

@@ -56,6 +56,7 @@ def in_threads(*works: Callable[[], object]) -> None:
         raise errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_callers_at_once(small: ElmoConfig, tmp_path: Path, shared: bool, threads: int) -> None:
     other = small if shared else random_model(tmp_path, seed=1, n_layers=3)
@@ -214,6 +215,7 @@ threading.Thread(target=go_on).start()
 """
 
 
+@pytest.mark.slow
 def test_a_thread_that_outlives_the_main_one_can_still_encode(run_python: Callable[[str], str]) -> None:
     """Python starts no threads any more then."""
     assert run_python(AFTER_THE_MAIN_THREAD).split() == ["True"]

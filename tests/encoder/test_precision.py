@@ -44,6 +44,7 @@ def cosines(received: torch.Tensor, expected: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.cosine_similarity(first, second, dim=-1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("precision", HALVES)
 def test_every_token_and_layer_points_the_same_way(

@@ -41,6 +41,7 @@ def read_only(shared: SharedWeights) -> SharedWeights:
     return shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("products", PRODUCTS)
 @settings(max_examples=15)
 @given(model=models(), ids=batches())
@@ -196,6 +197,7 @@ np.save("vectors.npy", np.concatenate(vectors))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_another_process_holds_no_copy(tmp_path: Path, run_python: Callable[[str], str], threads: int) -> None:
     """Both processes map the same files; pages that both have read are nobody's private memory."""

@@ -58,6 +58,7 @@ def changed_by_flips(path: Path, places: list[int]) -> dict[int, list[str]]:
     return changed
 
 
+@pytest.mark.slow
 def test_flipped_bits_of_a_packed_file(tmp_path: Path) -> None:
     """A bit of every byte."""
     path = tmp_path / "f.hdf5"
@@ -83,6 +84,7 @@ def test_every_flipped_bit(arguments: dict[str, Any], tmp_path: Path) -> None:
     assert changed_by_flips(path, list(range(8 * path.stat().st_size))) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_sentence_keys", [False, True])
 def test_flipped_bits_of_an_elmo_file(use_sentence_keys: bool, tmp_path: Path) -> None:
     """HDF5 keeps no checksum of `sentence_to_index`: what it says of sentences may change, and nothing else."""

@@ -80,6 +80,7 @@ def test_batches_are_those_of_the_plan(kind: str, shuffle: bool, tmp_path: Path)
             assert_batches(dataset, features, BatchPlan(LENGTHS, **wanted), epoch)
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     lengths=st.lists(st.integers(0, 9), min_size=1, max_size=20),
@@ -207,6 +208,7 @@ def simple_head() -> keras.Model:
     return keras.Sequential([*layers, keras.layers.Dense(1)])
 
 
+@pytest.mark.slow
 def test_each_epoch_of_fit_is_the_next_of_the_plan(store: FeatureStore) -> None:
     """Keras makes more iterators than it has epochs: those that it does not use count as nothing."""
     seen: list[list[int]] = []
@@ -250,6 +252,7 @@ def test_repeated_and_zipped_datasets(store: FeatureStore) -> None:
     assert [pair[0].numpy().tolist() for pair in pairs] != [pair[1].numpy().tolist() for pair in pairs]
 
 
+@pytest.mark.slow
 def test_a_dataset_made_inside_another(store: FeatureStore) -> None:
     """Its Python object is gone when it is read."""
     nested = tf.data.Dataset.range(2).flat_map(lambda _: store.dataset(np.arange(11)).map(lambda _, numbers: numbers))
@@ -298,6 +301,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     assert all(3e6 < peak < 7e6 for peak in peaks)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_dataset_that_is_not_read_to_its_end(tmp_path: Path) -> None:
     store, _ = make_store(tmp_path / "features.hdf5", [4] * 60)
     dataset = store.dataset(batch_size=2, pool_tokens=16)

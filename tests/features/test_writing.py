@@ -76,6 +76,7 @@ def check_full_disks(path: Path, layout: str, limits: Sequence[int]) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 @layouts
 def test_a_full_disk_is_an_os_error(layout: str, tmp_path: Path) -> None:
     """At the very begin, in the midst, and at the end, when only what HDF5 keeps about the data is left to write."""
@@ -104,6 +105,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 @layouts
 def test_no_space_left(layout: str, small_disk: Path) -> None:
     (small_disk / "f").write_bytes(b"older")
@@ -126,6 +128,7 @@ def test_a_killed_process_leaves_no_file_and_is_no_hindrance(layout: str, tmp_pa
     assert number_of_sentences(tmp_path / "f", layout) == 1
 
 
+@pytest.mark.slow
 @layouts
 def test_forked_children_and_forgotten_writers(layout: str, tmp_path: Path) -> None:
     """A child leaves its parent's file alone, and HDF5 does not call Python when that has ended."""
@@ -262,6 +265,7 @@ def interrupted(folder: Path, layout: str, seconds: list[float]) -> int:
 ignore_unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
+@pytest.mark.slow
 @ignore_unraisable
 @layouts
 def test_interrupts_at_any_time(layout: str, tmp_path: Path) -> None:

@@ -283,6 +283,7 @@ TABLE = [
 ]
 
 
+@pytest.mark.slow
 @parametrized(TABLE)
 def test_layers(entry: Entry) -> None:
     fuzz(entry)

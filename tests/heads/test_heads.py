@@ -45,6 +45,7 @@ def test_the_loss_and_accuracy_are_those_of_the_tokens(small_tagger: keras.Model
     assert scores["accuracy"] == pytest.approx((probabilities.argmax(-1) == tags)[mask].mean(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_number_of_the_tagger(small_tagger: keras.Model) -> None:
     results = []
     start = small_tagger.get_weights()
@@ -66,6 +67,7 @@ def test_padding_changes_no_number_of_the_tagger(small_tagger: keras.Model) -> N
             np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_changes_no_number_over_several_batches(small_tagger: keras.Model) -> None:
     """Keras's own accuracy does not pass this: its batches weigh by how full they are."""
     results = []

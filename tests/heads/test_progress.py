@@ -12,6 +12,7 @@ from bridge.heads import LabelledData, classifier, train
 from bridge.heads.plots import plot_histories
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terminal", [True, False])
 def test_what_a_training_prints(tmp_path: Path, terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=60)

@@ -26,6 +26,7 @@ def noisy(count: int, seed: int) -> LabelledData:
     return LabelledData(examples, TAGS)
 
 
+@pytest.mark.slow
 def test_it_is_keras_fit_with_early_stopping(tmp_path: Path) -> None:
     model, data, held_out = quick_tagger(), noisy(40, seed=0), noisy(200, seed=1)
     history = train(model, tmp_path / "run", data, held_out, epochs=12, batch_size=16, patience=2, seed=3)
@@ -51,6 +52,7 @@ def test_it_is_keras_fit_with_early_stopping(tmp_path: Path) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_of_equal_epochs_the_lowest_loss_is_the_best(tmp_path: Path) -> None:
     """A tagger's F1 begins with some zeros, and they must not end the training."""
     model = quick_tagger(learning_rate=1e-4)
@@ -70,6 +72,7 @@ def test_the_run_folder(uninterrupted: Path) -> None:
     assert (uninterrupted / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_without_held_out_data_the_training_loss_decides(tmp_path: Path) -> None:
     keras.utils.set_random_seed(0)
     model = classifier(labels=LABELS, vectors=plain_vectors(), units=4)
@@ -79,6 +82,7 @@ def test_without_held_out_data_the_training_loss_decides(tmp_path: Path) -> None
     assert (tmp_path / "run" / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_not_overwritten_unasked(uninterrupted: Path, tmp_path: Path) -> None:
     before = (uninterrupted / "model.keras").read_bytes()
     with pytest.raises(InputValueError, match=r"must be new.*which holds a run.*--resume.*--overwrite"):
@@ -132,6 +136,7 @@ def test_labels_in_another_order_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_without_accuracy_the_loss_chooses(tmp_path: Path) -> None:
     layers = [keras.Input((None,), dtype="string"), *plain_vectors(), keras.layers.Dense(len(TAGS), "softmax")]
     model = keras.Sequential(layers)

@@ -155,6 +155,7 @@ def test_a_graph_holds_the_encoder_weakly() -> None:
         graph(IDS)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_memory_does_not_grow(in_graph: bool) -> None:

@@ -145,6 +145,7 @@ def test_a_shared_mix_is_logged_once() -> None:
     assert len(model.fit(LAYERS, LABELS, callbacks=[ScalarMixLogger()], verbose=0).history) == 1 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_mixes_inside_elmo_embedding(number: int, small: ElmoConfig) -> None:
     inputs, elmo = (

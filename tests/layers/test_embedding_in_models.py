@@ -202,6 +202,7 @@ USES: dict[str, Callable[[ElmoEmbedding], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES)
 def test_pytorchs_model_goes_with_the_layer(use: str, small: ElmoConfig) -> None:
     layer = ElmoEmbedding(small)
@@ -221,6 +222,7 @@ def test_xla_is_declined(small: ElmoConfig) -> None:
     assert not model.jit_compile
 
 
+@pytest.mark.slow
 def test_batches_of_any_length_share_a_trace(small: ElmoConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     traced: list[tuple[int | None, ...]] = []
     call = ElmoEmbedding.call

@@ -157,6 +157,7 @@ ELMO_MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ELMO_MODES)
 def test_elmo_embedding(mode: str, small: ElmoConfig, tmp_path: Path) -> None:
     arguments, expected = ELMO_MODES[mode]

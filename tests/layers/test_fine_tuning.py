@@ -29,6 +29,7 @@ def tuned(tiny: ElmoConfig) -> ElmoEmbedding:
     return tunable(tiny, dtype="float64")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_graph", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_gradients_are_finite_differences(training: bool, in_graph: bool, tuned: ElmoEmbedding) -> None:
@@ -108,6 +109,7 @@ def in_old_graphs(layer: ElmoEmbedding) -> list[tf.Tensor]:
 WAYS: list[Way] = [repeated, branched, recomputed, asked_twice, used_twice, as_passages]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [*WAYS, *map(tf.function, [*WAYS, in_old_graphs])], ids=lambda way: way.__name__)
 def test_every_way_to_ask(way: Way, tuned: ElmoEmbedding) -> None:
     wanted = gradients(tuned)
@@ -115,6 +117,7 @@ def test_every_way_to_ask(way: Way, tuned: ElmoEmbedding) -> None:
     assert live_graphs(tuned) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_jacobian(in_graph: bool, tuned: ElmoEmbedding) -> None:
     weight = tuned.bilm.weights[1].value

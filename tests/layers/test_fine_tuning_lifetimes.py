@@ -193,6 +193,7 @@ USES: dict[str, Callable[[ElmoEmbedding], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES)
 def test_everything_goes_with_the_layer(use: str, tiny: ElmoConfig) -> None:
     layer = tunable(tiny)

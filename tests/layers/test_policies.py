@@ -35,6 +35,7 @@ POLICIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_graph", [False, True])
 @pytest.mark.parametrize(("policy", "output", "of_bilm", "of_mix", "tolerance"), POLICIES)
 def test_policy(
@@ -93,6 +94,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_ways_to_run(way: str, tiny: ElmoConfig, wanted: list[np.ndarray]) -> None:
     model = trained(tiny, **WAYS[way])

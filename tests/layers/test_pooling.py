@@ -45,6 +45,7 @@ def means(vectors: tf.Tensor, keep: int) -> np.ndarray:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_mean_pooling(mode: str, small: ElmoConfig) -> None:
     arguments = {"dropout": 0.0, **MODES[mode]}

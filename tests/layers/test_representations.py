@@ -92,6 +92,7 @@ REGULARIZERS: dict[str, tuple[Any, float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REGULARIZERS)
 def test_mix_regularizer(case: str, small: ElmoConfig, tmp_path: Any) -> None:
     regularizer, value = REGULARIZERS[case]
@@ -123,6 +124,7 @@ def test_mix_regularizer_of_several_outputs_and_its_pull(small: ElmoConfig) -> N
         assert float(mix.gamma) == 1.0
 
 
+@pytest.mark.slow
 def test_several_outputs_in_a_functional_model(small: ElmoConfig) -> None:
     inputs = keras.Input((None,), dtype="string")
     layer = ElmoEmbedding(small, num_output_representations=2, dropout=0.0)
@@ -152,6 +154,7 @@ def test_several_outputs_at_the_end_of_a_sequential_model(small: ElmoConfig) -> 
         assert_close(output, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_ids", [False, True])
 def test_passages_before_time_distributed_layers(as_ids: bool, small: ElmoConfig) -> None:
     """The mask keeps its passages: each sentence's LSTM stops where the sentence ends."""

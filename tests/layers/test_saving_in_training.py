@@ -35,6 +35,7 @@ def regressor(config: ElmoConfig, **arguments: Any) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_model_checkpoint_keeps_the_best_epoch(kind: str, tmp_path: Path) -> None:
     model = regressor(random_model(tmp_path), **KINDS[kind])

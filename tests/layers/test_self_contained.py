@@ -71,6 +71,7 @@ def saved(tmp_path: Path) -> tuple[Path, np.ndarray]:
     return tmp_path / "model.keras", model(TOKENS).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_loads_predicts_trains_and_saves_again(kind: str, tmp_path: Path, temporary: Path) -> None:
     config = random_model(tmp_path)
@@ -108,6 +109,7 @@ def test_files_are_copied_only_on_request(tmp_path: Path) -> None:
         assert any(file.endswith("weights.hdf5") for file in names) == copied
 
 
+@pytest.mark.slow
 def test_clones_share_the_copy_and_outlive_the_model(saved: tuple[Path, np.ndarray], temporary: Path) -> None:
     path, wanted = saved
     loaded = keras.models.load_model(path)
@@ -150,6 +152,7 @@ TAMPERINGS: dict[str, tuple[str, Callable[[bytes, Path], bytes | None], str]] = 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TAMPERINGS)
 def test_tampered_files_are_refused(case: str, saved: tuple[Path, np.ndarray], tmp_path: Path, temporary: Path) -> None:
     name, change, text = TAMPERINGS[case]
@@ -191,7 +194,7 @@ def test_weights_that_changed_since_cannot_be_embedded(change: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["embedded", "fine-tuned"])
-def test_a_config_alone_does_not_hold_the_weights(kind: str, tmp_path: Path) -> None:
+def test_a_config_alone_does_not_hold_the_weights(kind: str, tmp_path: Path, temporary: Path) -> None:
     """A layer without weights must not compute anything."""
     config = random_model(tmp_path)
     model = trained_model(config, **KINDS[kind])

@@ -124,6 +124,7 @@ def test_predict_inside_a_fit_in_order(model: keras.Model) -> None:
     model.fit(X, Y, shuffle=False, callbacks=[Predict()], verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_graphs(requires_grad: bool, tiny: ElmoConfig) -> None:
     """Refused when the graph is traced; and when it runs, for a later `fit` does not trace it again."""

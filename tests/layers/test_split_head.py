@@ -43,6 +43,7 @@ MODES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_the_head_gives_what_the_model_gives(mode: str, small: ElmoConfig) -> None:
     layer_arguments, encoder_arguments = MODES[mode]
@@ -95,6 +96,7 @@ def test_other_inputs_stay(small: ElmoConfig) -> None:
     assert_close(received, wanted, 1e-6)
 
 
+@pytest.mark.slow
 def test_layers_are_shared_and_the_model_is_left_alone(small: ElmoConfig) -> None:
     model = sequential(small, dropout=0.0)
     before = model(TOKENS).numpy()

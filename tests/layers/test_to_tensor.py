@@ -194,6 +194,7 @@ def test_in_a_dataset() -> None:
     np.testing.assert_array_equal(next(iter(cut)), np.array(PADDED_IDS)[:, :2])
 
 
+@pytest.mark.slow
 def test_straight_into_fit_and_predict(small: ElmoConfig) -> None:
     """Each kind of input, in the model for it; all see the same two sentences."""
     elmo = ElmoEmbedding(small, dropout=0.0)

@@ -95,6 +95,7 @@ def test_inside_tf_data() -> None:
     np.testing.assert_array_equal(next(iter(dataset)), batch_to_ids(SENTENCES))
 
 
+@pytest.mark.slow
 def test_text_vectorization_in_the_same_model(small: ElmoConfig) -> None:
     """The way of a Keras tutorial, from sentences to a fit; ELMo sees the words and their mask."""
     vectorize = keras.layers.TextVectorization(output_mode="int", standardize=None)
@@ -109,6 +110,7 @@ def test_text_vectorization_in_the_same_model(small: ElmoConfig) -> None:
     assert_close(between, model.get_layer(index=3)(tokens(SENTENCES)), 1e-6)
 
 
+@pytest.mark.slow
 def test_it_takes_the_place_of_an_embedding(small: ElmoConfig) -> None:
     """Padding is masked all the way to the loss, as with `Embedding(mask_zero=True)`."""
     model = keras.Sequential(

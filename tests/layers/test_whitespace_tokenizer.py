@@ -31,6 +31,7 @@ def split(sentences: list[str], length: int | None = None) -> np.ndarray:
     return np.array([row + [b""] * (timesteps - len(row)) for row in rows], dtype=object)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(any_sentences, st.none() | st.integers(1, 4))
 @example(["\u3000a\x1cb\x85c\xa0\td", "", " \n", "\x0b"], None)
@@ -103,6 +104,7 @@ def test_inside_tf_data() -> None:
     np.testing.assert_array_equal(next(iter(dataset)), split(["a b", "c"]))
 
 
+@pytest.mark.slow
 def test_from_sentences_to_a_fit(small: ElmoConfig) -> None:
     """Also a batch of nothing but empty sentences, which a shuffle may bring about."""
     inputs = keras.Input((), dtype="string")

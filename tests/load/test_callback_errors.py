@@ -92,6 +92,7 @@ def test_errors_arrive_with_their_text_and_the_model_goes_on(
         assert live_graphs(layer) == 0
 
 
+@pytest.mark.slow
 def test_a_stop_iteration_does_not_end_a_training_in_silence(small: ElmoConfig, breaking: Breaking) -> None:
     """TensorFlow takes it for the end of the data."""
     model, x = make_model(small), tokens(SENTENCES)
@@ -130,6 +131,7 @@ def test_an_error_in_the_gradient_arrives_and_the_next_gradient_is_right(
     assert live_graphs(layer) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["amid", "after"])
 @pytest.mark.parametrize("engine", ["fused", "allennlp"])
 def test_a_failure_leaves_the_carried_state_alone(

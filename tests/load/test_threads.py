@@ -74,6 +74,7 @@ def test_one_encoder(small: ElmoConfig, engine: Engine, threads_of_torch: int) -
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_one_model_predicts(small: ElmoConfig) -> None:
     """Keras makes the function of `predict` at the first call, in whichever thread."""
     layer = ElmoEmbedding(small, pooling="mean")
@@ -92,6 +93,7 @@ def test_one_model_predicts_whole_data_sets(small: ElmoConfig) -> None:
     assert_all_the_same(lambda index: model.predict(inputs[index], batch_size=7, verbose=0), wanted)
 
 
+@pytest.mark.slow
 def test_gradients_of_one_fine_tuned_layer(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One module called from two threads gave wrong gradients, and no error."""
     layer = tunable(tiny_model(tmp_path_factory.mktemp("tiny")), dtype="float64")

@@ -108,6 +108,7 @@ def test_all_agree(model: Model, batch: Sentences, padding: int) -> None:
         assert_agree(model.without[engine](ids), reference.remove_boundaries(activations, mask), engine)
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(calls=st.lists(batches, min_size=2, max_size=3))
 def test_all_agree_on_the_carried_state(model: Model, calls: list[Sentences]) -> None:

@@ -146,6 +146,7 @@ def train_in_pytorch(elmo: Any, optimizer: Any, name: str, state: str) -> None:
         optimizer.zero_grad()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "state", "run_eagerly"),
     [

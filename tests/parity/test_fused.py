@@ -202,6 +202,7 @@ def test_all_three_agree(model: Model, ids: np.ndarray, setting: Setting) -> Non
     check_all_three(model, ids, setting)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @any_calls
 def test_every_state_in_any_number_of_passes(**case: Any) -> None:
@@ -282,6 +283,7 @@ def test_inside_allennlps_elmo(tmp_path: Path, boundaries: bool, do_layer_norm: 
         torch.testing.assert_close(got["elmo_representations"][2], wanted["elmo_representations"][2], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_long_sentence_beside_short_ones_does_not_drift(tmp_path: Path, threads: int) -> None:
     """Without clipping, over several chunks of every layer."""

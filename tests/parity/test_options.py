@@ -114,6 +114,7 @@ def assert_same(received: list[Output], wanted: list[Output]) -> None:
                 assert_close(part, other, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 @settings(max_examples=6)
 @example([["The", "cat", "sat"], [], ["é"]], True)
@@ -141,6 +142,7 @@ def as_passages(output: Output, shape: tuple[int, int]) -> Output:
     return output._replace(vectors=vectors, mask=mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS)
 @settings(max_examples=4)
 @example(SOME, 0)
@@ -192,6 +194,7 @@ def dataset() -> tf.data.Dataset:
     return functools.reduce(tf.data.Dataset.concatenate, parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["fused", "allennlp"])
 @pytest.mark.parametrize("how", ["eager", "graph", "predict_on_batch", "predict"])
 def test_the_carried_state(how: str, engine: Engine, small: ElmoConfig) -> None:

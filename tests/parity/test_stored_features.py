@@ -120,6 +120,7 @@ OPTIMIZERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_losses_and_mixes_are_the_same(kind: str, small: ElmoConfig, store: FeatureStore) -> None:
     keras.utils.set_random_seed(0)

@@ -99,6 +99,7 @@ def test_allennlp_gives_the_trainers_activations(name: str, tmp_path: Path) -> N
     assert_same_activations(model, config)
 
 
+@pytest.mark.slow
 @sizes
 def test_published_sizes(size: Size, tmp_path: Path) -> None:
     options = options_of_size(size)

@@ -20,6 +20,7 @@ STEP = 1e-5
 RUNS = [*((name, "full") for name in CASES), ("clipped", "adaptive"), ("one layer, tanh", "adaptive")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "softmax"), RUNS)
 def test_finite_differences(name: str, softmax: str, tmp_path: Path) -> None:
     """Of every parameter: along a random direction, which each of its values is part of, and at two single values."""

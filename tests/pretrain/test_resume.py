@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Crash(Exception):
     """Stands for the kill of the slow test."""
 
 
+@pytest.mark.slow
 def test_every_write_can_be_the_last(
     uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +111,7 @@ def test_weights_that_a_kill_left_out_are_written_when_resumed(
     assert_same_run(tmp_path / "run", uninterrupted)
 
 
+@pytest.mark.usefixtures("heeding_control_c")
 def test_another_number_of_threads_is_told(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And another version of PyTorch: neither gives the same bits."""
     with monkeypatch.context() as patched:
@@ -135,6 +137,14 @@ def test_another_number_of_threads_is_told(text: Path, tmp_path: Path, monkeypat
         torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def heeding_control_c() -> Iterator[None]:
+    """A process that was started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, *batches: int) -> None:
     """Ctrl-C while these batches are taken, counted from 1 in this process."""
     real, taken = TrainingBatches.__next__, 0
@@ -149,6 +159,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, *batches: int) -> None:
     monkeypatch.setattr(TrainingBatches, "__next__", take)
 
 
+@pytest.mark.usefixtures("heeding_control_c")
 @pytest.mark.parametrize(
     "arguments", [{}, {"optimizer": "adagrad", "softmax": "adaptive", "warm_up_steps": 5, "precision": "bfloat16"}]
 )
@@ -167,6 +178,7 @@ def test_an_interrupt_saves_the_step(
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.usefixtures("heeding_control_c")
 def test_pressed_again_it_does_not_wait(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     interrupt_at(monkeypatch, 3)
     real = LanguageModel.forward

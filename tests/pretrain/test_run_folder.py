@@ -232,6 +232,7 @@ def test_a_loss_that_is_no_number_leaves_the_last_checkpoint(
     assert run_quick(text, tmp_path / "next", config=tmp_path / "run" / "elmo.ini", learning_rate=1e-3).steps == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run.json", "weights.hdf5", "state.npz"])
 def test_a_full_disk_is_told(
     uninterrupted: Path, text: Path, held_out: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

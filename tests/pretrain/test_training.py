@@ -118,7 +118,9 @@ def test_the_run_folder(learned: tuple[Path, BilmReport], text: Path) -> None:
 
 
 @pytest.mark.parametrize(("rate", "told"), [(0.01, False), (1.0, True)])
-def test_what_is_worse_than_a_guess_is_told(text: Path, held_out: Path, tmp_path: Path, rate: float, told: bool) -> None:
+def test_what_is_worse_than_a_guess_is_told(
+    text: Path, held_out: Path, tmp_path: Path, rate: float, told: bool
+) -> None:
     shown = io.StringIO()
     console = Console(file=shown)
     run_quick(text, tmp_path / "run", learning_rate=rate, schedule="constant", held_out=held_out, console=console)
@@ -287,6 +289,7 @@ def test_numpys_numbers_will_do(text: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "run.json").read_text())["arguments"]["seed"] == 1
 
 
+@pytest.mark.slow
 def test_neither_tensorflow_nor_keras_is_imported() -> None:
     code = "import sys, bridge.pretrain.training; print({'tensorflow', 'keras'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -175,6 +175,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(key=st.sampled_from(["lstm", "char_cnn", *KEYS]), value=json_values | st.just(GONE))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 def test_any_change_is_accepted_or_named(key: str, value: object, tmp_path: Path) -> None:

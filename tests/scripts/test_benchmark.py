@@ -115,6 +115,7 @@ def test_no_cache(tmp_path: Path) -> None:
     assert figures(tmp_path / "a.json")["records"][1]["cache"]["hits"] == 0
 
 
+@pytest.mark.slow
 def test_long_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*QUICK, "--sentence-length", 70, "--json", tmp_path / "a.json")
     for record in figures(tmp_path / "a.json")["records"]:
@@ -124,6 +125,7 @@ def test_long_sentences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "simple_elmo is left out: it is not installed." in printed
 
 
+@pytest.mark.slow
 def test_keras(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(*QUICK, "--keras", "--json", tmp_path / "a.json")
     names = [record["contestant"] for record in figures(tmp_path / "a.json")["records"]]
@@ -133,6 +135,7 @@ def test_keras(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ElmoEmbedding fused float32" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["tiny", "small"])
 def test_flops_are_those_that_allennlp_multiplies(tmp_path: Path, size: Size) -> None:
     from benchmarking.contestants import allennlp_elmo, random_checkpoint
@@ -183,6 +186,7 @@ def write_text(folder: Path, sentences: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_file_is_read_once(tmp_path: Path) -> None:
     arguments = [*QUICK, "--batch-size", 2]  # 4 sentences of warm-up, 2 of the shape, 2 turns of 2
     run(*arguments, "--text", write_text(tmp_path, 10), "--json", tmp_path / "a.json")
