@@ -205,6 +205,7 @@ def test_errors_are_one_line_and_exit_code_1(runs: Runs) -> None:
     assert not (runs.folder / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_run_is_neither_overwritten_nor_resumed_with_other_options(runs: Runs) -> None:
     def train(*more: object) -> Any:
         options = ("--config", runs.ini, "--dev", runs.tsv, "--units", 4, *more)

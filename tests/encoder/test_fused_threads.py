@@ -136,6 +136,7 @@ def test_a_failed_call_keeps_the_state_that_was_carried_before(
         assert torch.equal(received, expected)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_gone_has_no_threads(small: ElmoConfig) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)

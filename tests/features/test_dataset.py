@@ -121,6 +121,7 @@ def test_without_shuffle_the_order_is_the_files(store: FeatureStore) -> None:
     np.testing.assert_array_equal(np.concatenate(numbers), np.arange(11))
 
 
+@pytest.mark.slow
 def test_shards_concatenated_are_the_whole(store: FeatureStore) -> None:
     def numbers(**arguments: Any) -> list[list[int]]:
         shards = [store.dataset(np.arange(11), num_shards=3, shard_index=k, **arguments) for k in range(3)]
@@ -281,6 +282,7 @@ def test_what_was_given_out_never_changes(tmp_path: Path) -> None:
             np.testing.assert_array_equal([tensors, arrays][number % 3][number], wanted)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
     metadata = metadata_of(output_dim=256)  # 3 KiB a token
     peaks = []

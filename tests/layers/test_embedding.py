@@ -250,6 +250,7 @@ def test_symbolic_calls_never_run_pytorch(small: ElmoConfig, seen: list[np.ndarr
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_calls_from_four_threads(embed: ElmoEmbedding) -> None:
     batches = [tokens([["The", "cat"][: 1 + index % 2] * (1 + index)]) for index in range(8)]
     wanted = [embed(batch) for batch in batches]

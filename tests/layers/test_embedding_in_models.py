@@ -179,6 +179,7 @@ def test_a_fixed_mix_stays_fixed_when_the_model_is_thawed(small: ElmoConfig) -> 
     np.testing.assert_array_equal(layer.scalar_mix.scalar_parameters, [0, 1, 2])
 
 
+@pytest.mark.slow
 def test_run_eagerly(small: ElmoConfig) -> None:
     """A step in eager mode and the same step in a graph end at the same weights."""
     results = []

@@ -188,6 +188,7 @@ def test_nothing_to_read_gives_zeros(in_graph: bool, shape: tuple[int, int], tun
     assert all(not np.any(gradient) for gradient in found)
 
 
+@pytest.mark.slow
 def test_threads_do_not_disturb_each_other(tuned: ElmoEmbedding) -> None:
     batches = [tf.constant(ids([["w" * (index + 1)] * (index + 1)])) for index in range(4)]
     wanted = [gradients(tuned, batch) for batch in batches]

@@ -132,6 +132,7 @@ def test_loss_scale(tiny: ElmoConfig, wanted: list[np.ndarray]) -> None:
     assert moved > 0.1, "this test cannot see the steps"
 
 
+@pytest.mark.slow
 def test_moving_average(tiny: ElmoConfig, wanted: list[np.ndarray]) -> None:
     """With `use_ema` a model ends with the average of its weights, the biLM's too."""
     average: list[np.ndarray] = []

@@ -112,6 +112,7 @@ def test_mix_regularizer(case: str, small: ElmoConfig, tmp_path: Any) -> None:
     assert not model.losses
 
 
+@pytest.mark.slow
 def test_mix_regularizer_of_several_outputs_and_its_pull(small: ElmoConfig) -> None:
     model = mse_model(small, mix_regularizer="l2", num_output_representations=2)
     assert_close(np.sum(model.losses), 0.01 * (5.25 + 1 + 4 + 2.25), 1e-6)
@@ -147,6 +148,7 @@ def test_several_outputs_in_a_functional_model(small: ElmoConfig) -> None:
     assert np.abs(one - two).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_several_outputs_at_the_end_of_a_sequential_model(small: ElmoConfig) -> None:
     layer = ElmoEmbedding(small, num_output_representations=2, dropout=0.0)
     model = keras.Sequential([keras.Input((None,), dtype="string"), layer])

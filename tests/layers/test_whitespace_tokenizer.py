@@ -43,6 +43,7 @@ def test_splits_as_python_does(sentences: list[str], length: int | None) -> None
     np.testing.assert_array_equal(keras_mask(words), split(sentences, length) != b"")
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode() -> None:
     sentences = [f"a{chr(number)}b" for number in range(sys.maxunicode + 1) if not 0xD800 <= number < 0xE000]
     ours = WhitespaceTokenizer()(tf.constant(sentences)).numpy()

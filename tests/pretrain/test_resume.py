@@ -159,6 +159,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, *batches: int) -> None:
     monkeypatch.setattr(TrainingBatches, "__next__", take)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("heeding_control_c")
 @pytest.mark.parametrize(
     "arguments", [{}, {"optimizer": "adagrad", "softmax": "adaptive", "warm_up_steps": 5, "precision": "bfloat16"}]

@@ -197,6 +197,7 @@ def test_the_callers_random_numbers_stay(text: Path, tmp_path: Path, monkeypatch
     assert seeded == []
 
 
+@pytest.mark.slow
 def test_the_seed_decides(text: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
     run_quick(text, tmp_path / "one", epochs=1)

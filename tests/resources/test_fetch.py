@@ -211,6 +211,7 @@ for name in ("torch", "tensorflow", "keras", "allennlp"):
 """
 
 
+@pytest.mark.slow
 def test_needs_neither_torch_nor_tensorflow_nor_pickle(server: Server, small: ElmoConfig, tmp_path: Path) -> None:
     bomb = tmp_path / "model.pkl"
     bomb.write_bytes(b"cbuiltins\nprint\n(S'unpickled'\ntR.")

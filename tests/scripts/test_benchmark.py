@@ -110,6 +110,7 @@ def test_kernels_are_named(speed: Any) -> None:
     assert native or rates["bfloat16"] == rates["float32"]
 
 
+@pytest.mark.slow
 def test_no_cache(tmp_path: Path) -> None:
     run(*QUICK, "--token-cache-bytes", 0, "--json", tmp_path / "a.json")
     assert figures(tmp_path / "a.json")["records"][1]["cache"]["hits"] == 0
@@ -168,6 +169,7 @@ def test_every_turn_is_new_text_and_the_same_for_all() -> None:
     assert sentences == [example.tokens for example in islice(zipf_examples(seed=1), len(sentences))]
 
 
+@pytest.mark.slow
 def test_zipf_text_is_as_its_comment_says() -> None:
     from benchmarking.text import zipf_examples
 
