@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.errors import InputValueError, OutputError
+from bridge.features.uninterrupted import uninterrupted
 from bridge.whole_file import PARTIAL, put_in_place
 
 
@@ -44,8 +45,7 @@ class PartialFile:
         self._pid = os.getpid()
         self._position = self._size = 0
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = _open_locked(self._partial)
+            uninterrupted(self._open)  # a Ctrl-C in the midst of it would leave a locked file
         except BlockingIOError:
             raise InputValueError(
                 f"A file must be written by one process at a time. Received: {str(path)!r}, which another process is "
@@ -53,6 +53,10 @@ class PartialFile:
             ) from None
         except OSError as error:
             raise _described(error, self.path) from error
+
+    def _open(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = _open_locked(self._partial)
         self._finalizer = weakref.finalize(self, _remove, self._partial, self._descriptor, self._pid)
 
     def commit(self) -> None:
@@ -163,7 +167,7 @@ def _open_locked(path: Path) -> int:
             if _is_at(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 return descriptor
-        except BaseException:  # a Ctrl-C, too: it would stay locked
+        except OSError:
             os.close(descriptor)
             raise
         os.close(descriptor)  # renamed or removed between opening and locking

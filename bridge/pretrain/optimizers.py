@@ -9,7 +9,7 @@ import torch
 
 from bridge.errors import ProcessError
 from bridge.packages import is_importable, numbers
-from bridge.pretrain.settings import Settings
+from bridge.pretrain.settings import Optimizer
 
 
 def check_process() -> None:
@@ -25,21 +25,23 @@ def check_process() -> None:
         )
 
 
-def make_optimizer(parameters: Iterable[torch.nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """The optimizer of the settings.
+def make_optimizer(
+    parameters: Iterable[torch.nn.Parameter], optimizer: Optimizer, learning_rate: float
+) -> torch.optim.Optimizer:
+    """The optimizer of that name.
 
     Every parameter has its state at once, not at its first gradient, so that what a resumed run reads is what was
     saved, whatever had a gradient until then.
     """
     parameters = list(parameters)
-    if settings.optimizer == "adagrad":
-        return torch.optim.Adagrad(parameters, lr=settings.learning_rate, initial_accumulator_value=1.0)
+    if optimizer == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=learning_rate, initial_accumulator_value=1.0)
     device = parameters[0].device
     # One pass over memory in the place of ten: for 30 million parameters on one core 27 ms, not 254.
     fused = device.type == "cuda" or numbers(torch.__version__) >= (2, 4)
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=fused)
+    adam = torch.optim.Adam(parameters, lr=learning_rate, fused=fused)
     for parameter in parameters:
         moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
         step = torch.zeros((), dtype=torch.float32, device=device if fused else None)
-        optimizer.state[parameter] = {"step": step, **moments}
-    return optimizer
+        adam.state[parameter] = {"step": step, **moments}
+    return adam

@@ -57,7 +57,7 @@ class Trainer:
     ) -> None:
         self.model, self.batches, self.folder = model, batches, folder
         self.settings, self.steps, self.measure = settings, steps, measure
-        self.optimizer = make_optimizer(model.parameters(), settings)
+        self.optimizer = make_optimizer(model.parameters(), settings.optimizer, settings.learning_rate)
         self.device = next(model.parameters()).device
         self.state = model.initial_state(settings.batch_size)
         self.step = 0

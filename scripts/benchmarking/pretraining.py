@@ -22,6 +22,7 @@ from bridge import Checkpoint, ElmoConfig, batch_to_ids
 from bridge.corpus.sources import Corpus
 from bridge.pretrain.batches import Batch, TrainingBatches
 from bridge.pretrain.language_model import LanguageModel, Precision, Softmax
+from bridge.pretrain.optimizers import make_optimizer
 from bridge.pretrain.settings import LEARNING_RATES, MOST_WORDS_OF_FULL_SOFTMAX
 from bridge.pretrain.vocabulary import Vocabulary
 from bridge.resources.checkpoint import expected_datasets
@@ -105,7 +106,11 @@ class _Training:
         self.model = LanguageModel(
             checkpoint.options, weights, text.words, softmax=text.softmax, dropout=0.0, precision=precision
         )
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATES["adam"])
+        self.optimizer = self.make_optimizer()
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Adam."""
+        raise NotImplementedError
 
     def losses(self, text: Text, number: int) -> tuple[torch.Tensor, int]:
         """Of a batch, forward and backward; and how many tokens each direction predicts in it."""
@@ -123,6 +128,9 @@ class _Training:
 
 class AllenNlpTraining(_Training):
     """AllenNLP's `_ElmoBiLm`, whose `ElmoLstm` carries its state, on padded sentences; the softmax is the bridge's."""
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATES["adam"])
 
     def losses(self, text: Text, number: int) -> tuple[torch.Tensor, int]:
         batch = text.sentences[number]
@@ -142,6 +150,9 @@ class BridgeTraining(_Training):
     def __init__(self, checkpoint: Checkpoint, text: Text, precision: Precision) -> None:
         super().__init__(checkpoint, text, precision)
         self.state = self.model.initial_state(text.rows[0].inputs.shape[2])
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.model.parameters(), "adam", LEARNING_RATES["adam"])
 
     def losses(self, text: Text, number: int) -> tuple[torch.Tensor, int]:
         batch = text.rows[number]

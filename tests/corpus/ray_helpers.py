@@ -80,7 +80,7 @@ def wait_until_all_have_ended() -> None:
         time.sleep(0.05)
 
 
-def any_worker(doing: str, but: Collection[int] = ()) -> int:
+def any_worker(doing: str = "", but: Collection[int] = ()) -> int:
     while not (pids := set(workers(doing)).difference(but)):
         time.sleep(0.002)
     return pids.pop()

@@ -245,14 +245,13 @@ def result(self, answer):
 ray_pool.RayPool._result = result
 
 def kill():
-    both = workers()
     pid = any_worker("embed")
     os.kill(pid, signal.SIGSTOP)  # in the midst of a window
     assert pid in workers("embed")
-    os.kill(pid, signal.SIGKILL)
-    survivor, = set(both) - {pid}
+    survivor = any_worker(but=[pid])  # it may still be loading
     os.kill(survivor, signal.SIGSTOP)  # the other one's successor shall have something to do
-    any_worker("embed", but=both)
+    os.kill(pid, signal.SIGKILL)
+    any_worker("embed", but=[pid, survivor])
     os.kill(survivor, signal.SIGCONT)
 thread = when_parts_are("out.partial", 3, kill)
 embed(ray_address=cluster.address)

@@ -167,6 +167,7 @@ import torch
 from bridge import ElmoEncoder, batch_to_ids
 from models import random_model
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 torch.set_num_threads({threads_used})
 encoder = ElmoEncoder(random_model(Path("model"), dim=1024, projection_dim=256))
 short = batch_to_ids([["The", "cat", "sat"], ["Hello"]])

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from features.samples import features_of, metadata_of, write_store
 
 from bridge.errors import InputValueError, OutputError, ProcessError
 from bridge.features.parquet import ParquetWriter, read_parquet
+from bridge.features.partial_file import PartialFile
 from bridge.features.sentence_writer import SentenceWriter
 from bridge.features.store import FeatureStore
 from bridge.features.uninterrupted import uninterrupted
@@ -259,6 +261,48 @@ def interrupted(folder: Path, layout: str, seconds: list[float]) -> int:
     assert names <= set(map(str, range(len(seconds))))
     assert {number_of_sentences(folder / name, layout) for name in names} <= {200}
     return len(names)
+
+
+def interrupted_at(step: int, work: Callable[[], object]) -> bool:
+    """Whether `work` has so many steps in the files that write; it is interrupted there."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal steps
+        if Path(frame.f_code.co_filename).name in ("partial_file.py", "uninterrupted.py", "weakref.py"):
+            steps += event in ("line", "return")
+            if steps == step:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_a_file_is_made_leaves_nothing(tmp_path: Path) -> None:
+    """Neither a file nor a lock: the next one of the name can be made."""
+
+    def descriptors() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    made: list[PartialFile] = []
+    before, step = descriptors(), 1
+    while interrupted_at(step, lambda: made.append(PartialFile(tmp_path / "f"))):
+        assert (made, list(tmp_path.iterdir()), descriptors()) == ([], [], before), step
+        step += 1
+    assert step > 20
+    made.pop().discard()
 
 
 # An interrupt in a destructor, of pyarrow for example, goes no further.

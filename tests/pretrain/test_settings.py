@@ -72,7 +72,7 @@ def test_adams_state_is_as_adam_makes_it() -> None:
     models = [torch.nn.Linear(3, 2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     optimizers = [
-        make_optimizer(models[0].parameters(), settings_of()),
+        make_optimizer(models[0].parameters(), "adam", 0.1),
         torch.optim.Adam(models[1].parameters(), lr=0.1),
     ]
     for _ in range(3):
