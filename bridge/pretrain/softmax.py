@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 
@@ -49,7 +50,7 @@ class _MeanLoss(torch.autograd.Function):
         hidden: torch.Tensor,
         targets: torch.Tensor,
         weight: torch.Tensor,
-        bias: torch.Tensor,
+        bias: torch.Tensor | None,
         dtype: torch.dtype,
         wanted: bool,
     ) -> torch.Tensor:
@@ -57,17 +58,21 @@ class _MeanLoss(torch.autograd.Function):
         multiplied = weight.to(dtype)
         total = hidden.new_zeros((), dtype=torch.float64)
         if wanted:
-            d_hidden, d_weight, d_bias = torch.empty_like(hidden), torch.zeros_like(weight), torch.zeros_like(bias)
+            d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+            d_bias = None if bias is None else torch.zeros_like(bias)
             ctx.gradients = (d_hidden, d_weight, d_bias)
         for start in range(0, len(hidden), rows):
             chunk, target = hidden[start : start + rows].to(dtype), targets[start : start + rows, None]
-            logits = (chunk @ multiplied.T).to(hidden.dtype).add_(bias)
+            logits = (chunk @ multiplied.T).to(hidden.dtype)
+            if bias is not None:
+                logits += bias
             log_likelihood = torch.log_softmax(logits, dim=1)
             total -= log_likelihood.gather(1, target).sum(dtype=torch.float64)
             if wanted:
                 error = torch.exp(log_likelihood, out=logits)
                 error.scatter_add_(1, target, error.new_full(target.shape, -1.0)).div_(len(hidden))
-                d_bias += error.sum(dim=0)
+                if d_bias is not None:
+                    d_bias += error.sum(dim=0)
                 d_hidden[start : start + rows] = error.to(dtype) @ multiplied
                 d_weight += error.to(dtype).T @ chunk
         return total.div_(len(hidden)).to(hidden.dtype)
@@ -76,13 +81,14 @@ class _MeanLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (d_hidden, d_weight, d_bias), ctx.gradients = ctx.gradients, None
-        return d_hidden.mul_(d_loss), None, d_weight.mul_(d_loss), d_bias.mul_(d_loss), None, None
+        d_bias = None if d_bias is None else d_bias.mul_(d_loss)
+        return d_hidden.mul_(d_loss), None, d_weight.mul_(d_loss), d_bias, None, None
 
 
 class AdaptiveSoftmax(torch.nn.Module):
     """PyTorch's adaptive softmax, for large vocabularies whose words come in the order of their frequency.
 
-    Args, call arguments and result are those of `FullSoftmax`.
+    Its loss is computed as that of `FullSoftmax`, whose args, call arguments and result these are.
 
     Reference:
         Grave et al. 2017, "Efficient softmax approximation for GPUs".
@@ -100,20 +106,24 @@ class AdaptiveSoftmax(torch.nn.Module):
                 div_value=4.0 if cutoffs else 1.0,
                 head_bias=True,
             )
-        for module in self.layer.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.register_forward_hook(_as_precise_as_input)
         with torch.no_grad():
             for parameter in self.layer.parameters():
                 bound = parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.0
                 parameter.copy_(torch.rand(parameter.shape, generator=generator).mul_(2).sub_(1).mul_(bound))
 
     def forward(self, hidden: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-        dtype = dtype or hidden.dtype
-        with torch.autocast(hidden.device.type, dtype, enabled=dtype != hidden.dtype):
-            return -self.layer(hidden, targets).output.mean()
-
-
-def _as_precise_as_input(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-    """Products may be less precise; the logarithms of what they give are not taken so."""
-    return output.to(inputs[0].dtype)
+        dtype, wanted = dtype or hidden.dtype, torch.is_grad_enabled()
+        # The head predicts a frequent word, or the cluster of another one, and that cluster's tail the word.
+        begins = self.layer.cutoffs[:-1]
+        clusters = torch.bucketize(targets, torch.tensor(begins, device=targets.device), right=True)
+        of_head = torch.where(clusters == 0, targets, begins[0] + clusters - 1)
+        head, tails = self.layer.head, cast("Iterable[Iterable[torch.nn.Linear]]", self.layer.tail)
+        loss = _MeanLoss.apply(hidden, of_head, head.weight, head.bias, dtype, wanted)
+        for number, (tail, begin) in enumerate(zip(tails, begins, strict=True), 1):
+            projection, words = tail
+            rows = (clusters == number).nonzero().squeeze(1)
+            if len(rows):
+                vectors = (hidden[rows].to(dtype) @ projection.weight.mT.to(dtype)).to(hidden.dtype)
+                of_tail = _MeanLoss.apply(vectors, targets[rows] - begin, words.weight, None, dtype, wanted)
+                loss = loss + of_tail * (len(rows) / len(targets))
+        return loss

@@ -105,6 +105,27 @@ def test_adaptive_equals_the_reference(targets: Any, monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(loss.item(), expected.mean(), rtol=0, atol=1e-12)
 
 
+@given(targets=st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=9), chunk=st.sampled_from([1, 20, 10**6]))
+def test_adaptive_equals_pytorchs(targets: list[int], chunk: int) -> None:
+    """Also where a cluster has no target: what is not used has no gradient there either."""
+    with pytest.MonkeyPatch.context() as patch:
+        softmax = adaptive(patch)
+        patch.setattr(bridge.pretrain.softmax, "CHUNK_NUMBERS", chunk)
+        hidden, wanted = rows_of(len(targets))[0], torch.tensor(targets)
+        values = (hidden, *softmax.parameters())
+        results = []
+        for loss in (softmax(hidden, wanted), softmax.layer(hidden, wanted).loss):
+            (3 * loss).backward()
+            results.append([loss.detach(), *(value.grad for value in values)])
+            for value in values:
+                value.grad = None
+    for ours, theirs in zip(*results, strict=True):
+        if theirs is None:
+            assert ours is None
+        else:
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
 def test_adaptive_gradients_are_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     softmax, (hidden, targets) = adaptive(monkeypatch), rows_of(12)
     softmax(hidden, targets).backward()
